@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Any, Final
 
 MAX_SHOWN = 200
 """Characters of a wrong value that an error shows."""
@@ -160,3 +161,25 @@ def parse_text(max_length: int = 4096) -> Callable[[object], str]:
         return value
 
     return parse
+
+
+class _Required:
+    def __repr__(self) -> str:
+        return "required"
+
+
+REQUIRED: Final = _Required()
+"""The default of a key that has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One row of a table of settings: the parser, the errors and the reference page use it."""
+
+    name: str
+    parse: Callable[[object], Any]
+    """Returns the value, or raises ValueProblem with what was expected."""
+    default: object
+    """As written in a document; REQUIRED where there is none."""
+    sentence: str
+    """What it means, with its unit."""

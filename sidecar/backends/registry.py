@@ -3,7 +3,7 @@
 import importlib
 from types import ModuleType
 
-from sidecar.keys import Key
+from runtime.settings import Key
 
 _MODULES = {
     "http": "sidecar.backends.http",
