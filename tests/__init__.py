@@ -1,0 +1,1 @@
+"""The tests: sentences with numbers in them."""

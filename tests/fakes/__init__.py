@@ -1,0 +1,1 @@
+"""Small programs that behave: what the tests run the real processes against."""
