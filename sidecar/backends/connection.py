@@ -1,0 +1,326 @@
+"""The one HTTP door: one keep-alive HTTP/1.1 connection, every step of it within a deadline.
+
+The address is looked up anew for each connection, and the connection goes to an address that was
+looked at (never a link-local one). Certificates are always checked unless the operator said
+otherwise. Redirects are an answer like any other; no body is unpacked; an answer is read up to a
+limit.
+
+Source: RFC 9112; h11 does the framing.
+"""
+
+import contextlib
+import ipaddress
+import select
+import socket
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import h11
+
+from sidecar.url import Url
+
+if TYPE_CHECKING:
+    import ssl
+
+CONNECT_SECONDS = 10.0
+MAX_AGE_SECONDS = 55.0
+"""A connection is not used longer, so that a changed DNS answer is seen within a minute."""
+MAX_HEAD_BYTES = 64 * 1024
+MAX_ANSWER_BYTES = 64 * 1024
+_PIECE = 256 * 1024
+
+
+class ConnectError(Exception):
+    """No connection: nothing of the request was sent. `reason` is `dns`, `connection`, `tls`, …"""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        self.reason = reason
+        super().__init__(f"{reason}: {detail[:200]}")
+
+
+class ExchangeError(Exception):
+    """The connection broke, or the answer made no sense, after the request had begun."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        self.reason = reason
+        super().__init__(f"{reason}: {detail[:200]}")
+
+
+@dataclass(frozen=True, slots=True)
+class HttpAnswer:
+    """A final answer of a server."""
+
+    status: int
+    headers: dict[str, str]
+    """Names in lower case; of repeated ones the first."""
+    body: bytes
+    """At most the limit asked for; empty where nothing came."""
+
+
+def connect(
+    url: Url,
+    tls_context: "Callable[[], ssl.SSLContext] | None",
+    *,
+    seconds: float,
+    allow_link_local: bool,
+) -> socket.socket:
+    """Return a connected socket, TLS done where a context is given.
+
+    Raises:
+        ConnectError: the name is unknown, no address answers in time, or TLS fails.
+    """
+    deadline = time.monotonic() + min(seconds, CONNECT_SECONDS)
+    failure = ConnectError("dns", "no usable address")
+    for family, kind, protocol, _, address in _addresses(url, allow_link_local=allow_link_local):
+        try:
+            return _connect_one(
+                socket.socket(family, kind | socket.SOCK_CLOEXEC, protocol),
+                address,
+                url,
+                tls_context,
+                deadline,
+            )
+        except ConnectError as error:
+            failure = error
+        if time.monotonic() >= deadline:
+            break
+    raise failure
+
+
+def _addresses(url: Url, *, allow_link_local: bool) -> list[tuple[int, int, int, str, tuple[str, int]]]:
+    try:
+        found = socket.getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise ConnectError("dns", str(error)) from error
+    usable = [row for row in found if allow_link_local or not _is_link_local(str(row[4][0]))]
+    if found and not usable:
+        raise ConnectError("link_local", "the name leads to a link-local address")
+    return usable  # type: ignore[return-value] # the stubs allow for families that have no host
+
+
+def _is_link_local(text: str) -> bool:
+    address = ipaddress.ip_address(text.partition("%")[0])
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour
+        if inner is not None:
+            return inner.is_link_local
+    return address.is_link_local
+
+
+def _connect_one(
+    plain: socket.socket,
+    address: tuple[str, int],
+    url: Url,
+    tls_context: "Callable[[], ssl.SSLContext] | None",
+    deadline: float,
+) -> socket.socket:
+    connected = plain
+    try:
+        plain.settimeout(max(0.001, deadline - time.monotonic()))
+        plain.connect(address)
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls_context is not None:
+            plain.settimeout(max(0.001, deadline - time.monotonic()))
+            connected = tls_context().wrap_socket(plain, server_hostname=url.host)
+    except TimeoutError as error:
+        plain.close()
+        raise ConnectError("connect_timeout", str(error)) from error
+    except OSError as error:
+        plain.close()
+        reason = "tls" if tls_context is not None and _is_tls(error) else "connection"
+        raise ConnectError(reason, str(error)) from error
+    return connected
+
+
+def _is_tls(error: OSError) -> bool:
+    import ssl
+
+    return isinstance(error, ssl.SSLError)
+
+
+class HttpConnection:
+    """Sends requests over one connection at a time, and makes a new one when it must."""
+
+    def __init__(
+        self,
+        url: Url,
+        tls_context: "Callable[[], ssl.SSLContext] | None",
+        *,
+        allow_link_local: bool = False,
+    ) -> None:
+        self._url = url
+        self._tls_context = tls_context
+        self._allow_link_local = allow_link_local
+        self._socket: socket.socket | None = None
+        self._h11 = h11.Connection(h11.CLIENT)
+        self._opened_at = 0.0
+
+    def exchange(
+        self,
+        target: str,
+        headers: Sequence[tuple[str, str]],
+        body: Sequence[bytes],
+        *,
+        seconds: float,
+        max_answer_bytes: int = MAX_ANSWER_BYTES,
+    ) -> HttpAnswer:
+        """POST `body` to `target` and return the answer.
+
+        Args:
+            target: path and query.
+            headers: beyond Host and Content-Length.
+            body: pieces, sent one after the other without a copy.
+            seconds: for all of it, connecting included.
+            max_answer_bytes: the rest of a longer answer is not read.
+
+        Raises:
+            ConnectError: nothing was sent.
+            ExchangeError: it is unknown whether the server took the request.
+        """
+        deadline = time.monotonic() + seconds
+        self._ready(seconds)
+        try:
+            return self._exchange(target, headers, body, deadline, max_answer_bytes)
+        except TimeoutError as error:
+            self.close()
+            raise ExchangeError("timeout", str(error)) from error
+        except OSError as error:
+            self.close()
+            raise ExchangeError("connection", str(error)) from error
+        except h11.ProtocolError as error:
+            self.close()
+            raise ExchangeError("protocol", str(error)) from error
+
+    def close(self) -> None:
+        """Close the connection; the next exchange makes a new one."""
+        if self._socket is not None:
+            with contextlib.suppress(OSError):
+                self._socket.close()
+            self._socket = None
+
+    def _ready(self, seconds: float) -> None:
+        """Have a connection that the server has not closed meanwhile."""
+        if self._socket is not None:
+            stale = time.monotonic() - self._opened_at > MAX_AGE_SECONDS
+            # Something to read before anything was asked is the end, or noise. Looking first
+            # avoids nearly all ambiguous re-sends on keep-alive connections.
+            if stale or _early_bytes(self._socket) is not None:
+                self.close()
+        if self._socket is None:
+            self._socket = connect(
+                self._url,
+                self._tls_context,
+                seconds=seconds,
+                allow_link_local=self._allow_link_local,
+            )
+            self._opened_at = time.monotonic()
+            self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD_BYTES)
+
+    def _exchange(
+        self,
+        target: str,
+        headers: Sequence[tuple[str, str]],
+        body: Sequence[bytes],
+        deadline: float,
+        max_answer_bytes: int,
+    ) -> HttpAnswer:
+        head = h11.Request(
+            method="POST",
+            target=target,
+            headers=[
+                ("Host", self._url.authority),
+                ("Content-Length", str(sum(map(len, body)))),
+                *headers,
+            ],
+        )
+        pieces: list[bytes] = [self._h11.send(head) or b""]
+        for piece in body:
+            pieces += self._h11.send_with_data_passthrough(h11.Data(data=piece)) or []
+        self._h11.send(h11.EndOfMessage())
+        whole = self._send(pieces, deadline)
+        answer = self._receive(deadline, max_answer_bytes)
+        done = self._h11.their_state is h11.DONE and self._h11.our_state is h11.DONE
+        if whole and done:
+            self._h11.start_next_cycle()
+        else:
+            self.close()
+        return answer
+
+    def _send(self, pieces: list[bytes], deadline: float) -> bool:
+        """Send the pieces; False if the server answered or hung up before it had all of them."""
+        connection = self._connected()
+        for piece in pieces:
+            view = memoryview(piece)
+            while view:
+                events = _poll(connection, select.POLLIN | select.POLLOUT, _left(deadline))
+                early = _early_bytes(connection) if events & ~select.POLLOUT else None
+                if early is not None:
+                    self._h11.receive_data(early)
+                    return False
+                if not events & select.POLLOUT:
+                    continue  # a TLS session ticket, say, or the deadline: the next turn tells
+                connection.settimeout(_left(deadline))
+                try:
+                    view = view[connection.send(view[:_PIECE]) :]
+                except (BrokenPipeError, ConnectionResetError):
+                    return False  # what the server said before it hung up may still be read
+        return True
+
+    def _receive(self, deadline: float, max_bytes: int) -> HttpAnswer:
+        connection = self._connected()
+        response: h11.Response | None = None
+        body = bytearray()
+        while True:
+            event = self._h11.next_event()
+            if event is h11.NEED_DATA:
+                connection.settimeout(_left(deadline))
+                self._h11.receive_data(connection.recv(64 * 1024))
+            elif isinstance(event, h11.Response):
+                response = event
+            elif isinstance(event, h11.Data):
+                body += event.data
+            elif isinstance(event, h11.ConnectionClosed):
+                raise ConnectionResetError("closed before an answer")
+            over = len(body) > max_bytes
+            if response is not None and (over or isinstance(event, h11.EndOfMessage)):
+                return HttpAnswer(response.status_code, _names(response), bytes(body[:max_bytes]))
+
+    def _connected(self) -> socket.socket:
+        if self._socket is None:
+            raise ConnectionResetError("not connected")
+        return self._socket
+
+
+def _names(response: h11.Response) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for name, value in response.headers:
+        headers.setdefault(name.decode("ascii", "replace"), value.decode("latin-1"))
+    return headers
+
+
+def _early_bytes(connection: socket.socket) -> bytes | None:
+    """Return what is there to read without waiting: b"" at the end, None where there is nothing."""
+    connection.settimeout(0)
+    try:
+        return connection.recv(64 * 1024)
+    except (BlockingIOError, InterruptedError):
+        return None
+    except OSError as error:
+        # A TLS connection that has only a session ticket to read wants more of it.
+        return None if type(error).__name__ in ("SSLWantReadError", "SSLWantWriteError") else b""
+
+
+def _left(deadline: float) -> float:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError("the request took too long")
+    return left
+
+
+def _poll(connection: socket.socket, events: int, seconds: float) -> int:
+    poll = select.poll()
+    poll.register(connection, events)
+    ready = poll.poll(seconds * 1000)
+    return ready[0][1] if ready else 0

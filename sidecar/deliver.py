@@ -1,0 +1,258 @@
+"""Step 7 of the line: a batch goes out, attempt after attempt, until every record is settled.
+
+What is refused is narrowed down to the line that is to blame; that one is quarantined and
+counted, the rest goes on. When many lines in a row are refused alone, the backend is wrong and
+not the lines: then nothing more is dropped until it takes something again.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import assert_never
+
+from runtime.logs import Seldom
+from sidecar.backends.answers import (
+    Answer,
+    Backend,
+    Delivered,
+    Hold,
+    Partly,
+    Refused,
+    Retry,
+    Sender,
+    TooLarge,
+)
+from sidecar.batch import Batch
+from sidecar.ending import Ending
+from sidecar.figures import Figures
+from sidecar.gate import Gate
+from sidecar.quarantine import Quarantine
+from sidecar.rate import Rate
+
+_log = logging.getLogger(__name__)
+
+REFUSALS_TO_HOLD = 20
+"""Lines in a row, each refused alone, after which the backend is held."""
+
+
+@dataclass(slots=True)
+class Suspicion:
+    """How many lines in a row one backend has refused alone; shared by its workers."""
+
+    in_row: int = 0
+    held: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """What every delivery to one backend shares."""
+
+    name: str
+    backend: Backend
+    gate: Gate
+    ending: Ending
+    figures: Figures
+    quarantine: Quarantine
+    rate: Rate
+    suspicion: Suspicion
+    seldom: Seldom
+    request_seconds: float
+
+
+class Delivery:
+    """Brings one batch to its backend; used by one worker, for one batch after the other."""
+
+    def __init__(self, way: Way, sender: Sender) -> None:
+        self._way = way
+        self._sender = sender
+        self._pieces: deque[Batch] = deque()
+        self._suspect: tuple[Batch, str] | None = None
+        """The line (and the reason) that is tried in turn with others while the backend is held."""
+        self._suspects_turn = False
+        self._size_limit: int | None = None
+        """Encoded bytes that the backend was seen to take, after a 413."""
+
+    def run(self, batch: Batch, extend: Callable[[], Batch | None]) -> bool:
+        """Settle every record of `batch`; False if the backend was given up before that.
+
+        Args:
+            batch: what is to be delivered.
+            extend: gives other lines while one is held; they become part of what is settled.
+        """
+        self._pieces = deque([batch])
+        self._suspect = None
+        while self._pieces or self._suspect:
+            piece = self._next(extend)
+            self._way.rate.wait(self._way.ending)
+            if not self._way.gate.enter():
+                return False
+            self._settle(piece, self._attempt(piece))
+        return True
+
+    def _next(self, extend: Callable[[], Batch | None]) -> Batch:
+        """Return the piece whose turn it is: in order, or in turn with the one that is held."""
+        if self._suspect is None:
+            return self._fitting(self._pieces.popleft())
+        if not self._pieces and not self._suspects_turn:
+            more = extend()
+            if more is not None:
+                self._pieces.append(more)
+        self._suspects_turn = not self._suspects_turn or not self._pieces
+        return self._suspect[0] if self._suspects_turn else self._pieces.popleft()
+
+    def _fitting(self, piece: Batch) -> Batch:
+        """Return the head of `piece` that fits what the backend takes; the rest waits."""
+        limit = self._size_limit
+        while limit is not None and piece.count > 1 and piece.encoded_bytes > limit:
+            piece, rest = self._halves(piece)
+            self._pieces.appendleft(rest)
+        return piece
+
+    def _attempt(self, piece: Batch) -> Answer:
+        way = self._way
+        left = way.ending.seconds_left()
+        seconds = way.request_seconds if left is None else min(way.request_seconds, left)
+        before = self._sender.sent_bytes
+        answer = self._sender.attempt(piece, seconds=max(0.05, seconds))
+        sent = self._sender.sent_bytes - before
+        way.figures.sent(sent)
+        way.rate.paid(sent)
+        return answer
+
+    def _settle(self, piece: Batch, answer: Answer) -> None:
+        match answer:
+            case Delivered():
+                self._accepted()
+                self._way.figures.delivered(piece.line_count)
+                if self._suspect is not None and self._suspect[0] is piece:
+                    self._suspect = None
+            case Retry(reason, after_seconds):
+                self._failed(piece, reason, after_seconds)
+            case Hold(reason):
+                self._say_held(reason)
+                self._failed(piece, reason, None)
+            case TooLarge():
+                self._narrow(piece, "too_large")
+            case Refused():
+                self._narrow(piece, "rejected")
+            case Partly():
+                self._partly(piece, answer)
+            case _:
+                assert_never(answer)
+
+    def _accepted(self) -> None:
+        """Note that the backend took something; end a hold."""
+        way = self._way
+        way.suspicion.in_row = 0
+        way.suspicion.held = False
+        if way.gate.succeeded() | way.seldom.over("hold", way.name):
+            _log.info("the backend takes lines again", extra={"fields": {"backend": way.name}})
+        if self._suspect is not None:
+            # It was refused while the backend took others: once more in its place, and then
+            # it stands alone like any other.
+            self._pieces.appendleft(self._suspect[0])
+            self._suspect = None
+
+    def _failed(self, piece: Batch, reason: str, after_seconds: float | None) -> None:
+        way = self._way
+        way.figures.failed(reason)
+        way.gate.failed(after_seconds)
+        if way.seldom.due("failed", way.name):
+            _log.warning(
+                "a backend cannot be reached or does not take lines now; they wait in their files",
+                extra={"fields": {"backend": way.name, "reason": reason}},
+            )
+        self._put_back(piece)
+
+    def _put_back(self, piece: Batch) -> None:
+        if self._suspect is None or self._suspect[0] is not piece:
+            self._pieces.appendleft(piece)
+
+    def _narrow(self, piece: Batch, reason: str) -> None:
+        """The piece was refused as a whole: look for the line to blame, unless it is the backend."""
+        if self._way.suspicion.held:
+            if self._suspect is None and piece.count == 1:
+                self._suspect = (piece, reason)
+            self._failed(piece, reason, None)
+            return
+        self._way.gate.answered()
+        if piece.count == 1:
+            self._refused_alone(piece, reason)
+            return
+        first, second = self._halves(piece)
+        self._pieces.extendleft((second, first))
+        if reason == "too_large":
+            self._size_limit = first.encoded_bytes
+
+    def _refused_alone(self, piece: Batch, reason: str) -> None:
+        suspicion = self._way.suspicion
+        suspicion.in_row += 1
+        if suspicion.in_row < REFUSALS_TO_HOLD:
+            self._quarantine(piece, reason)
+            return
+        suspicion.held = True
+        self._suspect = (piece, reason)
+        self._suspects_turn = True
+        self._say_held(f"{REFUSALS_TO_HOLD} lines in a row were refused")
+        self._failed(piece, reason, None)
+
+    def _partly(self, piece: Batch, answer: Partly) -> None:
+        """Settle record by record: some are there, some come again, some never will."""
+        rejected = dict(answer.rejected)
+        again = set(answer.retry)
+        taken = [index for index in range(piece.count) if index not in rejected and index not in again]
+        if taken:
+            self._accepted()
+            self._way.figures.delivered(self._pick(piece, taken).line_count)
+        elif rejected:
+            self._way.gate.answered()
+        if again:
+            self._failed(self._pick(piece, sorted(again)), "partly", answer.after_seconds)
+        for index, reason in answer.rejected:
+            alone = self._pick(piece, [index])
+            if taken:
+                self._quarantine(alone, reason)
+            elif self._way.suspicion.held:
+                self._pieces.append(alone)
+            else:
+                self._refused_alone(alone, reason)
+
+    def _quarantine(self, piece: Batch, reason: str) -> None:
+        way = self._way
+        kept = [way.quarantine.keep(way.name, reason, part.records) for part in piece.parts]
+        way.figures.dropped(piece.line_count, reason)
+        if way.seldom.due("quarantine", way.name):
+            _log.error(
+                "a backend refused a line for good; it is dropped",
+                extra={"fields": {"backend": way.name, "reason": reason, "kept": all(kept)}},
+            )
+
+    def _say_held(self, reason: str) -> None:
+        if self._way.seldom.due("hold", self._way.name):
+            _log.error(
+                "a backend is held: it refuses what we send, and nothing is dropped",
+                extra={
+                    "fields": {
+                        "backend": self._way.name,
+                        "reason": reason,
+                        "hint": "check the backend's url, credentials and limits",
+                    }
+                },
+            )
+
+    def _halves(self, piece: Batch) -> tuple[Batch, Batch]:
+        middle = piece.count // 2
+        indexes = range(piece.count)
+        return self._pick(piece, indexes[:middle]), self._pick(piece, indexes[middle:])
+
+    def _pick(self, piece: Batch, wanted: range | list[int]) -> Batch:
+        """Return a batch of some records, encoded anew, in their order."""
+        chosen = Batch()
+        for first, part in piece.indexed():
+            stop = first + part.records.count
+            mine = [index - first for index in wanted if first <= index < stop]
+            if mine:
+                records = part.records.pick(mine)
+                chosen.add(part.block, records, self._way.backend.encode(records))
+        return chosen

@@ -1,0 +1,244 @@
+"""The table of contents: a line's way from its file to one backend's acknowledgement.
+
+Every backend has a `Shipper` of its own, with its own offsets: a slow one holds up nobody.
+
+    1 discovery   which files there are                                   sidecar.discovery
+    2 open        without following a link, and which content it is       sidecar.open, .identity
+    3 follow      a file's new bytes as blocks of whole lines             sidecar.follow
+    4 transform   a block's lines as records: joined, filtered, parsed    sidecar.transform
+    5 batch       records of several files that travel together           sidecar.batch
+    6 backends    the wire form, and what an answer means                 sidecar.backends
+    7 deliver     attempts and back-off until every record is settled     sidecar.deliver
+    8 checkpoint  how far each file is settled, so that a restart goes on sidecar.checkpoint
+
+Nothing waits in memory but the batches in flight: the file is the queue.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+from runtime.logs import Seldom
+from runtime.workers import Worker
+from sidecar.backends.answers import Backend
+from sidecar.batch import Batch
+from sidecar.block import Block
+from sidecar.deliver import Delivery, Suspicion, Way
+from sidecar.encode import Body
+from sidecar.ending import Ending
+from sidecar.figures import Figures
+from sidecar.files import Backlog
+from sidecar.gate import Gate
+from sidecar.quarantine import Quarantine
+from sidecar.rate import Rate
+from sidecar.settings import Limits, Source
+from sidecar.transform.compile import compile_transform
+from sidecar.transform.records import Records
+
+BLOCK_BYTES = 64 * 1024
+"""What is usually read at a time: small blocks stay in the cache."""
+_MIN_BLOCK_BYTES = 4 * 1024
+_DRAIN_LOOK_SECONDS = 0.1
+
+
+class Shipper:
+    """Carries lines to one backend, with up to `in_flight` workers."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        backend: Backend,
+        backlog: Backlog,
+        limits: Limits,
+        ending: Ending,
+        quarantine: Quarantine,
+        seldom: Seldom,
+    ) -> None:
+        self.name = name
+        self.figures = Figures()
+        self.backlog = backlog
+        self._backend = backend
+        self._limits = limits
+        self._ending = ending
+        self._transforms: dict[Source, Callable[[Block], Records]] = {}
+        self._expansion = 4.0
+        """Encoded bytes for a byte of a file, lately."""
+        self._collecting = threading.Lock()
+        self._workers: list[Worker] = []
+        self._given_up = False
+        self._gate = Gate(ending)
+        self._way = Way(
+            name=name,
+            backend=backend,
+            gate=self._gate,
+            ending=ending,
+            figures=self.figures,
+            quarantine=quarantine,
+            rate=Rate(limits.max_rate),
+            suspicion=Suspicion(),
+            seldom=seldom,
+            request_seconds=limits.request_seconds,
+        )
+
+    def start(self) -> None:
+        """Start the first worker; the others come when there is work for them."""
+        self._add_worker()
+
+    def wake(self) -> None:
+        """A stop was asked: let waiting workers see it."""
+        self._gate.wake()
+
+    def join(self, seconds: float) -> bool:
+        """Wait for all workers to end; return whether they have."""
+        deadline = time.monotonic() + seconds
+        return all(worker.join(deadline - time.monotonic()) for worker in list(self._workers))
+
+    def _work(self) -> None:
+        """Carry batch after batch; the body of one worker."""
+        sender = self._backend.sender()
+        body = Body(self._limits.batch_bytes)
+        delivery = Delivery(self._way, sender)
+        try:
+            while self._carry(delivery, body):
+                pass
+        finally:
+            sender.close()
+            body.close()
+
+    def _carry(self, delivery: Delivery, body: Body) -> bool:
+        """Bring one batch from its files to the backend; False when there will be no other."""
+        batch, blocks = self._collect(body)
+        if not blocks:
+            return False
+        started_at = time.monotonic()
+        delivered = delivery.run(batch, lambda: self._others(blocks)) if batch.count else True
+        batch.release()
+        body.clear()
+        if not delivered:
+            self._given_up = True
+            return False
+        self.backlog.settle(blocks)
+        if batch.count:
+            size = sum(part.records.end - part.records.start for part in batch.parts)
+            self.figures.settled(size, time.monotonic() - started_at)
+        return True
+
+    def _collect(self, body: Body) -> tuple[Batch, list[Block]]:
+        """Wait for lines and return a batch, with all blocks that were taken for it.
+
+        No blocks mean that the worker is to end: everything is sent, or given up.
+        """
+        with self._collecting:
+            while not self._over():
+                if self.backlog.ready():
+                    self._linger()
+                    batch, blocks = self._fill(body)
+                    if blocks:
+                        if self.backlog.ready():
+                            self._add_worker()
+                        return batch, blocks
+                if self._ending.draining and self.backlog.drained():
+                    break
+                self.backlog.wait(_DRAIN_LOOK_SECONDS if self._ending.draining else None)
+            return Batch(), []
+
+    def _over(self) -> bool:
+        left = self._ending.seconds_left()
+        return self._given_up or (left is not None and left <= 0)
+
+    def _linger(self) -> None:
+        """Wait up to `batch_seconds` for a batch that is worth its request."""
+        seconds = self._limits.batch_seconds
+        if seconds == 0 or self._ending.draining:
+            return
+        if self.backlog.backlog_bytes() * self._expansion < self._limits.batch_bytes:
+            self._ending.stop.wait(seconds)
+
+    def _fill(self, body: Body) -> tuple[Batch, list[Block]]:
+        """Take blocks in fair turn, a block a file a turn, until the batch is full."""
+        batch = Batch()
+        blocks: list[Block] = []
+        spans: list[tuple[Block, Records, int]] = []
+        again: list[Block] = []
+        limit = self._limits.batch_bytes
+        while body.size < limit:
+            want = self._want(limit - body.size)
+            block = self.backlog.take(want)
+            if block is None:
+                block = next(self._more(again, want), None)
+            if block is None:
+                break
+            blocks.append(block)
+            records = self._transform(block)
+            before = body.size
+            count = self._backend.append(body, records, limit) if records.count else 0
+            full = count < records.count
+            if full and count == 0:
+                break  # not even one record fits: the block is read again for the next batch
+            if full:
+                records = records.slice(0, count)
+            self._use(block, records)
+            spans.append((block, records, body.size - before))
+            if full:
+                break
+            if records.end > block.start:
+                again.append(block)
+        self._seal(batch, spans, body)
+        return batch, blocks
+
+    def _more(self, again: list[Block], want: int) -> Iterator[Block]:
+        """Yield the next block of a file that is in the batch already, each in its turn."""
+        while again:
+            block = self.backlog.more(again.pop(0), want)
+            if block is not None:
+                yield block
+
+    def _use(self, block: Block, records: Records) -> None:
+        taken = records.taken(records.count)
+        self.backlog.use(block, taken.end, taken.lines)
+        size = taken.end - block.start
+        truncated = int(block.truncated > 0 and size > 0)
+        self.figures.took(taken.lines, size, dict(taken.dropped), truncated)
+
+    def _seal(self, batch: Batch, spans: list[tuple[Block, Records, int]], body: Body) -> None:
+        """Cut the filled buffer into the parts' pieces."""
+        whole = body.view()
+        begin = 0
+        for block, records, size in spans:
+            if records.count:
+                batch.add(block, records, whole[begin : begin + size])
+            begin += size
+        whole.release()
+        raw = sum(part.records.end - part.records.start for part in batch.parts)
+        if raw:
+            self._expansion = max(1.0, 0.5 * (self._expansion + batch.encoded_bytes / raw))
+
+    def _others(self, blocks: list[Block]) -> Batch | None:
+        """Return other lines than the ones in flight, of other files where there are any."""
+        with self._collecting:
+            block = self.backlog.take(BLOCK_BYTES) or self.backlog.more(blocks[-1], BLOCK_BYTES)
+            if block is None:
+                return None
+            blocks.append(block)
+            records = self._transform(block)
+            self._use(block, records)
+        batch = Batch()
+        if records.count:
+            batch.add(block, records, self._backend.encode(records))
+        return batch if batch.count else None
+
+    def _transform(self, block: Block) -> Records:
+        source = block.facts.source
+        transform = self._transforms.get(source)
+        if transform is None:
+            transform = self._transforms[source] = compile_transform(source, self._limits)
+        return transform(block)
+
+    def _want(self, room: int) -> int:
+        return max(_MIN_BLOCK_BYTES, min(BLOCK_BYTES, int(room / self._expansion)))
+
+    def _add_worker(self) -> None:
+        if len(self._workers) < self._limits.in_flight:
+            number = len(self._workers) + 1
+            self._workers.append(Worker(f"{self.name}-{number}", self._work).start())

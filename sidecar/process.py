@@ -1,0 +1,197 @@
+"""One sidecar process in order of time: start, run, stop, and the exit status."""
+
+import ctypes
+import logging
+import signal
+import time
+from collections.abc import Sequence
+
+from runtime.logs import Seldom, set_up_logs
+from runtime.probes import Answer, Probes, open_probes
+from runtime.settings import Problem
+from runtime.signals import Signals
+from runtime.stop import Stop
+from runtime.workers import Worker
+from sidecar.backends.registry import backend_module
+from sidecar.checkpoint import Checkpoint, StateInUseError, open_checkpoint
+from sidecar.ending import Ending
+from sidecar.files import Files
+from sidecar.pipeline import Shipper
+from sidecar.quarantine import Quarantine
+from sidecar.settings import BackendSettings, Settings
+
+_log = logging.getLogger(__name__)
+
+EXIT_DONE = 0
+EXIT_LEFT_BEHIND = 1
+EXIT_STATE_IN_USE = 3
+ALIVE_SECONDS = 60.0
+"""`/healthz` is well while discovery made a turn this lately."""
+_PR_SET_DUMPABLE = 4
+
+
+def run(
+    settings: Settings, problems: Sequence[Problem], *, until_eof: bool, keep_running: bool
+) -> int:
+    """Run until stop (or, with `until_eof`, until everything is sent); return the exit status."""
+    signals = Signals((signal.SIGTERM, signal.SIGINT))
+    set_up_logs(settings.log_level)
+    _hide_memory()
+    for problem in problems:
+        _log.warning("a setting is left aside", extra={"fields": {"problem": str(problem)}})
+    try:
+        checkpoint = _open_checkpoint(settings, keep_running=keep_running)
+    except StateInUseError as error:
+        _log.error(
+            "another process uses the state folder",
+            extra={"fields": {"state_dir": settings.state_dir, "error": str(error)}},
+        )
+        return EXIT_STATE_IN_USE
+    process = Process(settings, checkpoint, signals, until_eof=until_eof)
+    try:
+        process.start()
+        process.wait()
+        return process.finish()
+    finally:
+        process.close()
+
+
+def _open_checkpoint(settings: Settings, *, keep_running: bool) -> Checkpoint:
+    names = [backend.name for backend in settings.backends]
+    try:
+        return open_checkpoint(settings.state_dir, names)
+    except StateInUseError:
+        if not keep_running:
+            raise
+        _log.error(
+            "another process uses the state folder; going on without state",
+            extra={"fields": {"state_dir": settings.state_dir}},
+        )
+        return open_checkpoint(None, names)
+
+
+def _hide_memory() -> None:
+    """Keep others of the same user from reading our environment and memory by /proc."""
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+class Process:
+    """The parts of one running sidecar."""
+
+    def __init__(
+        self, settings: Settings, checkpoint: Checkpoint, signals: Signals, *, until_eof: bool
+    ) -> None:
+        self._settings = settings
+        self._checkpoint = checkpoint
+        self._signals = signals
+        self._stop = Stop()
+        self._ending = Ending(
+            self._stop, drain_seconds=settings.limits.drain_seconds, until_eof=until_eof
+        )
+        self._files = Files(settings, checkpoint)
+        self._discovery = Worker("discovery", lambda: self._files.run(self._stop))
+        quarantine = Quarantine(settings.state_dir)
+        seldom = Seldom()
+        self._shippers = [
+            self._shipper(backend, quarantine, seldom) for backend in settings.backends
+        ]
+        self._probes: Probes | None = None
+
+    def start(self) -> None:
+        """Look at the files once and start everything that works on them."""
+        self._files.scan()
+        if self._ending.until_eof:
+            self._files.last()
+        self._open_metrics()
+        for shipper in self._shippers:
+            shipper.start()
+        if not self._ending.until_eof:
+            self._discovery.start()
+        _log.info(
+            "following files",
+            extra={
+                "fields": {
+                    "sources": len(self._settings.sources),
+                    "backends": [shipper.name for shipper in self._shippers],
+                    "state_dir": self._settings.state_dir,
+                }
+            },
+        )
+
+    def wait(self) -> None:
+        """Return at the first signal; with `until_eof`, when all workers have ended."""
+        while not self._stop.asked:
+            if self._signals.wait(0.05 if self._ending.until_eof else None):
+                self._stop.request()
+            elif self._ending.until_eof and self._joined(0.0):
+                return
+
+    def finish(self) -> int:
+        """Drain within the time that a stop has; save; return the exit status."""
+        if self._stop.asked:
+            self._checkpoint.save()
+            self._files.scan()
+            self._files.last()
+            for shipper in self._shippers:
+                shipper.wake()
+            while (self._ending.seconds_left() or 0.0) > 0 and not self._joined(0.0):
+                if self._signals.wait(0.02):
+                    self._stop.request()
+        self._checkpoint.save()
+        return self._say_what_is_left()
+
+    def close(self) -> None:
+        """Let go of files, port and state."""
+        if self._probes is not None:
+            self._probes.close()
+        self._checkpoint.close()
+        self._signals.close()
+
+    def _joined(self, seconds: float) -> bool:
+        return all([shipper.join(seconds) for shipper in self._shippers])
+
+    def _say_what_is_left(self) -> int:
+        left = {}
+        for shipper in self._shippers:
+            lines = shipper.backlog.lines_left()
+            if lines:
+                left[shipper.name] = lines
+        if not left:
+            return EXIT_DONE
+        _log.error("lines were left behind", extra={"fields": {"lines_left": left}})
+        return EXIT_LEFT_BEHIND
+
+    def _shipper(
+        self, backend: BackendSettings, quarantine: Quarantine, seldom: Seldom
+    ) -> Shipper:
+        return Shipper(
+            name=backend.name,
+            backend=backend_module(backend.type).open_backend(backend, self._settings),
+            backlog=self._files.backlog(backend.name),
+            limits=self._settings.limits,
+            ending=self._ending,
+            quarantine=quarantine,
+            seldom=seldom,
+        )
+
+    def _open_metrics(self) -> None:
+        wanted = self._settings.metrics
+        if wanted.port is None and wanted.file is None:
+            return
+        from sidecar.metrics import CONTENT_TYPE, Metrics  # 5 MiB that others do not pay
+
+        insecure = [backend.name for backend in self._settings.backends if backend.insecure]
+        metrics = Metrics(self._shippers, self._files.figures, insecure=insecure)
+        if wanted.port is not None:
+            routes = {
+                "/metrics": lambda: Answer(200, metrics.render(), CONTENT_TYPE),
+                "/healthz": self._health,
+            }
+            self._probes = open_probes("::", wanted.port, routes)
+        if wanted.file is not None:
+            path = wanted.file
+            Worker("metrics", lambda: metrics.keep_file(path, self._stop)).start()
+
+    def _health(self) -> Answer:
+        alive = time.monotonic() - self._files.turned_at < ALIVE_SECONDS
+        return Answer(200, b"ok\n") if alive else Answer(503, b"discovery stands still\n")
