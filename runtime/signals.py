@@ -15,8 +15,8 @@ class Signals:
 
     def __init__(self, wanted: Iterable[signal.Signals]) -> None:
         self._receiver, self._writer = socket.socketpair()
-        self._receiver.setblocking(False)
-        self._writer.setblocking(False)
+        self._receiver.settimeout(0)
+        self._writer.settimeout(0)
         signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
         for number in wanted:
             signal.signal(number, _noted)

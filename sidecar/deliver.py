@@ -170,7 +170,7 @@ class Delivery:
             self._pieces.appendleft(piece)
 
     def _narrow(self, piece: Batch, reason: str) -> None:
-        """The piece was refused as a whole: look for the line to blame, unless it is the backend."""
+        """A piece was refused as a whole: look for the line to blame, unless it is the backend."""
         if self._way.suspicion.held:
             if self._suspect is None and piece.count == 1:
                 self._suspect = (piece, reason)
@@ -201,7 +201,9 @@ class Delivery:
         """Settle record by record: some are there, some come again, some never will."""
         rejected = dict(answer.rejected)
         again = set(answer.retry)
-        taken = [index for index in range(piece.count) if index not in rejected and index not in again]
+        taken = [
+            index for index in range(piece.count) if index not in rejected and index not in again
+        ]
         if taken:
             self._accepted()
             self._way.figures.delivered(self._pick(piece, taken).line_count)

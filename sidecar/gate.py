@@ -9,7 +9,7 @@ from sidecar.ending import Ending
 
 
 class Gate:
-    """Lets attempts through: freely while they succeed, one at a time after a wait while they fail."""
+    """Lets attempts through: freely while they succeed, one after each wait while they fail."""
 
     def __init__(self, ending: Ending) -> None:
         self._ending = ending
@@ -73,9 +73,7 @@ class Gate:
         return self._backoff.failing_since is not None
 
     def _given_up(self) -> bool:
-        return self._ending.given_up(
-            acknowledged_at=self._acknowledged_at, failures=self._failures
-        )
+        return self._ending.given_up(acknowledged_at=self._acknowledged_at, failures=self._failures)
 
     def _pause(self, now: float) -> float:
         pause = 1.0 if self._probing else self._backoff.next_at - now

@@ -3,6 +3,7 @@
 Imported only where the configuration asks for metrics. Format: Prometheus text exposition.
 """
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from contract import VERSION
 from runtime.atomic import write_atomically
 from runtime.stop import Stop
 from sidecar.figures import LATENCY_BOUNDS, Snapshot
-from sidecar.files import Backlog, FilesFigures
+from sidecar.files import Backlog, FileFigures
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 FILE_SECONDS = 5.0
@@ -44,7 +45,7 @@ class Metrics:
     def __init__(
         self,
         shippers: Sequence[Shipping],
-        files: Callable[[], FilesFigures],
+        files: Callable[[], FileFigures],
         *,
         insecure: Sequence[str],
     ) -> None:
@@ -52,7 +53,7 @@ class Metrics:
         self._files = files
         self._insecure = frozenset(insecure)
         self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(self)  # type: ignore[arg-type] # collect() is all that it calls
+        self._registry.register(self)
 
     def render(self) -> bytes:
         """Return the text of one scrape."""
@@ -62,10 +63,8 @@ class Metrics:
         """Write the text to `path` every few seconds, and once more at stop; a thread's body."""
         while True:
             stopping = stop.wait(FILE_SECONDS)
-            try:
+            with contextlib.suppress(OSError):  # gone or full: the next turn tries again
                 write_atomically(Path(path), self.render(), mode=0o644)
-            except OSError:
-                pass  # the folder is gone or full: the next turn tries again
             if stopping:
                 return
 
@@ -122,17 +121,29 @@ class Metrics:
         for name, backlog in backlogs:
             size.add_metric([name], backlog.backlog_bytes())
             since = backlog.oldest_unsettled_at()
-            age.add_metric([name], 0 if since is None else max(0.0, time.time() - since))
+            age.add_metric([name], 0 if since is None else max(0.0, time.monotonic() - since))
         return size, age
 
     def _of_files(self) -> Iterable[Metric]:
         figures = self._files()
         for name, what, number in (
-            ("sidetail_files_followed", "Files known.", figures.followed),
+            ("sidetail_files_followed", "Files known.", figures.tracked_files),
             ("sidetail_open_files", "Descriptors held on source files.", figures.open_files),
-            ("sidetail_files_over_limit", "Files left out by limits.files.", figures.over_limit),
+            (
+                "sidetail_deleted_bytes",
+                "Space that deleted files hold until they are sent.",
+                figures.deleted_bytes,
+            ),
+            (
+                "sidetail_polling",
+                "1 without notification: changes wait for a scan.",
+                figures.polling,
+            ),
         ):
             yield GaugeMetricFamily(name, what, value=number)
+        holes = CounterMetricFamily("sidetail_hole_bytes_total", "NULs left out at heads of lines.")
+        holes.add_metric([], figures.hole_bytes)
+        yield holes
         for name, what, counts in (
             ("sidetail_files_skipped_total", "Names that are no source file.", figures.skipped),
             ("sidetail_files_lost_total", "Files gone before they were read.", figures.lost),

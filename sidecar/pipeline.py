@@ -18,19 +18,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from runtime.logs import Seldom
 from runtime.workers import Worker
-from sidecar.backends.answers import Backend
 from sidecar.batch import Batch
 from sidecar.block import Block
-from sidecar.deliver import Delivery, Suspicion, Way
+from sidecar.deliver import Delivery, Way
 from sidecar.encode import Body
-from sidecar.ending import Ending
-from sidecar.figures import Figures
+from sidecar.figures import Snapshot
 from sidecar.files import Backlog
-from sidecar.gate import Gate
-from sidecar.quarantine import Quarantine
-from sidecar.rate import Rate
 from sidecar.settings import Limits, Source
 from sidecar.transform.compile import compile_transform
 from sidecar.transform.records import Records
@@ -44,50 +38,29 @@ _DRAIN_LOOK_SECONDS = 0.1
 class Shipper:
     """Carries lines to one backend, with up to `in_flight` workers."""
 
-    def __init__(
-        self,
-        *,
-        name: str,
-        backend: Backend,
-        backlog: Backlog,
-        limits: Limits,
-        ending: Ending,
-        quarantine: Quarantine,
-        seldom: Seldom,
-    ) -> None:
-        self.name = name
-        self.figures = Figures()
+    def __init__(self, way: Way, backlog: Backlog, limits: Limits) -> None:
+        self.name = way.name
         self.backlog = backlog
-        self._backend = backend
+        self._way = way
         self._limits = limits
-        self._ending = ending
         self._transforms: dict[Source, Callable[[Block], Records]] = {}
         self._expansion = 4.0
         """Encoded bytes for a byte of a file, lately."""
         self._collecting = threading.Lock()
         self._workers: list[Worker] = []
         self._given_up = False
-        self._gate = Gate(ending)
-        self._way = Way(
-            name=name,
-            backend=backend,
-            gate=self._gate,
-            ending=ending,
-            figures=self.figures,
-            quarantine=quarantine,
-            rate=Rate(limits.max_rate),
-            suspicion=Suspicion(),
-            seldom=seldom,
-            request_seconds=limits.request_seconds,
-        )
 
     def start(self) -> None:
         """Start the first worker; the others come when there is work for them."""
         self._add_worker()
 
+    def snapshot(self) -> Snapshot:
+        """Return this backend's figures of one moment."""
+        return self._way.figures.snapshot()
+
     def wake(self) -> None:
         """A stop was asked: let waiting workers see it."""
-        self._gate.wake()
+        self._way.gate.wake()
 
     def join(self, seconds: float) -> bool:
         """Wait for all workers to end; return whether they have."""
@@ -96,7 +69,7 @@ class Shipper:
 
     def _work(self) -> None:
         """Carry batch after batch; the body of one worker."""
-        sender = self._backend.sender()
+        sender = self._way.backend.sender()
         body = Body(self._limits.batch_bytes)
         delivery = Delivery(self._way, sender)
         try:
@@ -121,7 +94,7 @@ class Shipper:
         self.backlog.settle(blocks)
         if batch.count:
             size = sum(part.records.end - part.records.start for part in batch.parts)
-            self.figures.settled(size, time.monotonic() - started_at)
+            self._way.figures.settled(size, time.monotonic() - started_at)
         return True
 
     def _collect(self, body: Body) -> tuple[Batch, list[Block]]:
@@ -138,22 +111,22 @@ class Shipper:
                         if self.backlog.ready():
                             self._add_worker()
                         return batch, blocks
-                if self._ending.draining and self.backlog.drained():
+                if self._way.ending.draining and self.backlog.drained():
                     break
-                self.backlog.wait(_DRAIN_LOOK_SECONDS if self._ending.draining else None)
+                self.backlog.wait(_DRAIN_LOOK_SECONDS if self._way.ending.draining else None)
             return Batch(), []
 
     def _over(self) -> bool:
-        left = self._ending.seconds_left()
+        left = self._way.ending.seconds_left()
         return self._given_up or (left is not None and left <= 0)
 
     def _linger(self) -> None:
         """Wait up to `batch_seconds` for a batch that is worth its request."""
         seconds = self._limits.batch_seconds
-        if seconds == 0 or self._ending.draining:
+        if seconds == 0 or self._way.ending.draining:
             return
         if self.backlog.backlog_bytes() * self._expansion < self._limits.batch_bytes:
-            self._ending.stop.wait(seconds)
+            self._way.ending.stop.wait(seconds)
 
     def _fill(self, body: Body) -> tuple[Batch, list[Block]]:
         """Take blocks in fair turn, a block a file a turn, until the batch is full."""
@@ -172,7 +145,7 @@ class Shipper:
             blocks.append(block)
             records = self._transform(block)
             before = body.size
-            count = self._backend.append(body, records, limit) if records.count else 0
+            count = self._way.backend.append(body, records, limit) if records.count else 0
             full = count < records.count
             if full and count == 0:
                 break  # not even one record fits: the block is read again for the next batch
@@ -199,7 +172,7 @@ class Shipper:
         self.backlog.use(block, taken.end, taken.lines)
         size = taken.end - block.start
         truncated = int(block.truncated > 0 and size > 0)
-        self.figures.took(taken.lines, size, dict(taken.dropped), truncated)
+        self._way.figures.took(taken.lines, size, dict(taken.dropped), truncated)
 
     def _seal(self, batch: Batch, spans: list[tuple[Block, Records, int]], body: Body) -> None:
         """Cut the filled buffer into the parts' pieces."""
@@ -225,7 +198,7 @@ class Shipper:
             self._use(block, records)
         batch = Batch()
         if records.count:
-            batch.add(block, records, self._backend.encode(records))
+            batch.add(block, records, self._way.backend.encode(records))
         return batch if batch.count else None
 
     def _transform(self, block: Block) -> Records:

@@ -13,11 +13,15 @@ from runtime.signals import Signals
 from runtime.stop import Stop
 from runtime.workers import Worker
 from sidecar.backends.registry import backend_module
-from sidecar.checkpoint import Checkpoint, StateInUseError, open_checkpoint
+from sidecar.checkpoint import Checkpoint, StateLockedError
+from sidecar.deliver import Suspicion, Way
 from sidecar.ending import Ending
+from sidecar.figures import Figures
 from sidecar.files import Files
+from sidecar.gate import Gate
 from sidecar.pipeline import Shipper
 from sidecar.quarantine import Quarantine
+from sidecar.rate import Rate
 from sidecar.settings import BackendSettings, Settings
 
 _log = logging.getLogger(__name__)
@@ -41,7 +45,7 @@ def run(
         _log.warning("a setting is left aside", extra={"fields": {"problem": str(problem)}})
     try:
         checkpoint = _open_checkpoint(settings, keep_running=keep_running)
-    except StateInUseError as error:
+    except StateLockedError as error:
         _log.error(
             "another process uses the state folder",
             extra={"fields": {"state_dir": settings.state_dir, "error": str(error)}},
@@ -57,17 +61,16 @@ def run(
 
 
 def _open_checkpoint(settings: Settings, *, keep_running: bool) -> Checkpoint:
-    names = [backend.name for backend in settings.backends]
     try:
-        return open_checkpoint(settings.state_dir, names)
-    except StateInUseError:
+        return Checkpoint(settings.state_dir)
+    except StateLockedError:
         if not keep_running:
             raise
         _log.error(
             "another process uses the state folder; going on without state",
             extra={"fields": {"state_dir": settings.state_dir}},
         )
-        return open_checkpoint(None, names)
+        return Checkpoint(None)
 
 
 def _hide_memory() -> None:
@@ -88,10 +91,10 @@ class Process:
         self._ending = Ending(
             self._stop, drain_seconds=settings.limits.drain_seconds, until_eof=until_eof
         )
-        self._files = Files(settings, checkpoint)
+        seldom = Seldom()
+        self._files = Files(settings, checkpoint, seldom)
         self._discovery = Worker("discovery", lambda: self._files.run(self._stop))
         quarantine = Quarantine(settings.state_dir)
-        seldom = Seldom()
         self._shippers = [
             self._shipper(backend, quarantine, seldom) for backend in settings.backends
         ]
@@ -101,7 +104,7 @@ class Process:
         """Look at the files once and start everything that works on them."""
         self._files.scan()
         if self._ending.until_eof:
-            self._files.last()
+            self._last_look()
         self._open_metrics()
         for shipper in self._shippers:
             shipper.start()
@@ -131,9 +134,7 @@ class Process:
         if self._stop.asked:
             self._checkpoint.save()
             self._files.scan()
-            self._files.last()
-            for shipper in self._shippers:
-                shipper.wake()
+            self._last_look()
             while (self._ending.seconds_left() or 0.0) > 0 and not self._joined(0.0):
                 if self._signals.wait(0.02):
                     self._stop.request()
@@ -144,11 +145,19 @@ class Process:
         """Let go of files, port and state."""
         if self._probes is not None:
             self._probes.close()
+        self._files.close()
         self._checkpoint.close()
         self._signals.close()
 
+    def _last_look(self) -> None:
+        """From now on send unterminated lines too, and wait for nothing else."""
+        for shipper in self._shippers:
+            shipper.backlog.last()
+            shipper.wake()
+        self._files.wake()
+
     def _joined(self, seconds: float) -> bool:
-        return all([shipper.join(seconds) for shipper in self._shippers])
+        return all(shipper.join(seconds) for shipper in self._shippers)
 
     def _say_what_is_left(self) -> int:
         left = {}
@@ -161,18 +170,21 @@ class Process:
         _log.error("lines were left behind", extra={"fields": {"lines_left": left}})
         return EXIT_LEFT_BEHIND
 
-    def _shipper(
-        self, backend: BackendSettings, quarantine: Quarantine, seldom: Seldom
-    ) -> Shipper:
-        return Shipper(
+    def _shipper(self, backend: BackendSettings, quarantine: Quarantine, seldom: Seldom) -> Shipper:
+        limits = self._settings.limits
+        way = Way(
             name=backend.name,
             backend=backend_module(backend.type).open_backend(backend, self._settings),
-            backlog=self._files.backlog(backend.name),
-            limits=self._settings.limits,
+            gate=Gate(self._ending),
             ending=self._ending,
+            figures=Figures(),
             quarantine=quarantine,
+            rate=Rate(limits.max_rate),
+            suspicion=Suspicion(),
             seldom=seldom,
+            request_seconds=limits.request_seconds,
         )
+        return Shipper(way, self._files.backlog(backend.name), limits)
 
     def _open_metrics(self) -> None:
         wanted = self._settings.metrics

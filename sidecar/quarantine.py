@@ -4,7 +4,7 @@ import json
 import os
 import threading
 
-from contract.record import ID, LOG_FILE_PATH, MESSAGE, OFFSET
+from contract import record
 from sidecar.transform.records import BEGIN, END, OFFSET, WIDTH, Records
 
 MAX_BYTES = 1024 * 1024
@@ -21,7 +21,9 @@ class Quarantine:
         """Append the records; False where there is no room, no folder or no disk for them."""
         if self._path is None:
             return False
-        content = b"".join(_entry(backend, reason, records, index) for index in range(records.count))
+        content = b"".join(
+            _entry(backend, reason, records, index) for index in range(records.count)
+        )
         with self._lock:
             return self._append(content)
 
@@ -54,9 +56,9 @@ def _entry(backend: str, reason: str, records: Records, index: int) -> bytes:
     entry = {
         "backend": backend,
         "reason": reason,
-        ID: f"{records.facts.file}-{offset}",
-        LOG_FILE_PATH: records.facts.path,
-        OFFSET: offset,
-        MESSAGE: records.text[begin:end].rstrip(b"\n").decode("utf-8", "replace"),
+        record.ID: f"{records.facts.file}-{offset}",
+        record.LOG_FILE_PATH: records.facts.path,
+        record.OFFSET: offset,
+        record.MESSAGE: records.text[begin:end].rstrip(b"\n").decode("utf-8", "replace"),
     }
     return json.dumps(entry).encode() + b"\n"

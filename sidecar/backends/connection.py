@@ -33,7 +33,7 @@ _PIECE = 256 * 1024
 
 
 class ConnectError(Exception):
-    """No connection: nothing of the request was sent. `reason` is `dns`, `connection`, `tls`, …"""
+    """No connection: nothing of the request was sent; `reason` is `dns`, `connection` or `tls`."""
 
     def __init__(self, reason: str, detail: str) -> None:
         self.reason = reason
@@ -89,7 +89,9 @@ def connect(
     raise failure
 
 
-def _addresses(url: Url, *, allow_link_local: bool) -> list[tuple[int, int, int, str, tuple[str, int]]]:
+def _addresses(
+    url: Url, *, allow_link_local: bool
+) -> list[tuple[int, int, int, str, tuple[str, int]]]:
     try:
         found = socket.getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:

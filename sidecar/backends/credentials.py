@@ -2,11 +2,11 @@
 
 import base64
 import os
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Callable
 
 FILES = ("token", "username", "password", "api-key", "ca.crt", "tls.crt", "tls.key")
 _MAX_BYTES = 1024 * 1024
@@ -44,7 +44,9 @@ class Credentials:
             raise CredentialsError("credentials_missing")
         if signature == self._seen:
             return False
-        self._values = {name: self._read(name) for name, there in zip(FILES, signature, strict=True) if there}
+        self._values = {
+            name: self._read(name) for name, there in zip(FILES, signature, strict=True) if there
+        }
         changed = self._seen is not None
         self._seen = signature
         return changed

@@ -130,9 +130,7 @@ def _gzip(pieces: list[bytes], level: int) -> bytes:
     return b"".join((*packed, packer.flush()))
 
 
-def classify_status(
-    answer: HttpAnswer, *, wall_clock: Callable[[], float] = time.time
-) -> Answer:
+def classify_status(answer: HttpAnswer, *, wall_clock: Callable[[], float] = time.time) -> Answer:
     """Say what a status outside 2xx means, for any HTTP backend."""
     status = answer.status
     if status in _RETRIED or status >= 500:
