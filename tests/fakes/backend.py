@@ -266,7 +266,7 @@ class Backend:
         port: int = 0,
         tls: ssl.SSLContext | None = None,
         keep_bodies: bool = True,
-        on_stored: Callable[[Request], None] | None = None,
+        on_stored: Callable[[Request], object] | None = None,
     ) -> None:
         self.requests: list[Request] = []
         """Every request whose body came in whole, in that order."""

@@ -67,7 +67,10 @@ class Stage:
         backend: Mapping[str, Any] | None = None,
         **document: Any,
     ) -> dict[str, Any]:
-        """Return a configuration with one source and one backend, unless `document` has more."""
+        """Return a configuration with one source and one backend, unless `document` has more.
+
+        A key of `document` that is None is left out.
+        """
         one = {"name": "main", "type": "http", "url": f"{self.backend.url}/ingest"}
         whole: dict[str, Any] = {
             "sources": [{"path": f"{self.logs}/*.log"} | dict(source or {})],
@@ -76,7 +79,8 @@ class Stage:
             "scan_seconds": 0.1,
             "metrics": {"port": free_port()},
         }
-        return whole | document | {"limits": LIMITS | dict(limits or {})}
+        whole |= document | {"limits": LIMITS | dict(limits or {})}
+        return {key: value for key, value in whole.items() if value is not None}
 
     def sidecar(
         self,
@@ -101,6 +105,12 @@ class Stage:
     def started(self, **changes: Any) -> Sidecar:
         """Return a sidecar that is up: it answers on its metrics port."""
         return self.wait_until_up(self.sidecar(**changes).start())
+
+    def run_to_end(self, **changes: Any) -> Sidecar:
+        """Ship all that is there with `--until-eof`, and return the process that ended well."""
+        sidecar = self.sidecar(flags=("--until-eof",), metrics=None, **changes)
+        assert sidecar.run() == 0, sidecar.tail()
+        return sidecar
 
     def wait_until_up(self, sidecar: Sidecar) -> Sidecar:
         """Wait until the sidecar answers on its metrics port, and return it."""
