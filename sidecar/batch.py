@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from sidecar.block import Block
-from sidecar.transform.records import OFFSET, Records
+from sidecar.transform.records import Records
 
 Piece = bytes | memoryview
 
@@ -47,7 +47,7 @@ class Batch:
         digest = hashlib.blake2b(digest_size=16)
         for part in self.parts:
             records = part.records
-            begin = first_offset(records)
+            begin = records.offset(0)
             digest.update(f"{records.facts.file}-{begin}-{records.count}-".encode())
         digest.update(b"%d" % self.encoded_bytes)
         return digest.hexdigest()
@@ -64,8 +64,3 @@ class Batch:
         for part in self.parts:
             if isinstance(part.body, memoryview):
                 part.body.release()
-
-
-def first_offset(records: Records) -> int:
-    """Return the offset of the first record in its file."""
-    return records.start if not records.rows else records.rows[OFFSET]

@@ -7,7 +7,7 @@ not the lines: then nothing more is dropped until it takes something again.
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -94,11 +94,12 @@ class Delivery:
         """Return the piece whose turn it is: in order, or in turn with the one that is held."""
         if self._suspect is None:
             return self._fitting(self._pieces.popleft())
-        if not self._pieces and not self._suspects_turn:
+        others_turn = self._suspects_turn
+        if others_turn and not self._pieces:
             more = extend()
             if more is not None:
                 self._pieces.append(more)
-        self._suspects_turn = not self._suspects_turn or not self._pieces
+        self._suspects_turn = not (others_turn and self._pieces)
         return self._suspect[0] if self._suspects_turn else self._pieces.popleft()
 
     def _fitting(self, piece: Batch) -> Batch:
@@ -123,10 +124,10 @@ class Delivery:
     def _settle(self, piece: Batch, answer: Answer) -> None:
         match answer:
             case Delivered():
-                self._accepted()
-                self._way.figures.delivered(piece.line_count)
                 if self._suspect is not None and self._suspect[0] is piece:
                     self._suspect = None
+                self._accepted()
+                self._way.figures.delivered(piece.line_count)
             case Retry(reason, after_seconds):
                 self._failed(piece, reason, after_seconds)
             case Hold(reason):
@@ -200,25 +201,30 @@ class Delivery:
     def _partly(self, piece: Batch, answer: Partly) -> None:
         """Settle record by record: some are there, some come again, some never will."""
         rejected = dict(answer.rejected)
-        again = set(answer.retry)
-        taken = [
-            index for index in range(piece.count) if index not in rejected and index not in again
-        ]
+        settled = {*rejected, *answer.retry}
+        taken = [index for index in range(piece.count) if index not in settled]
+        if not taken and (not rejected or self._way.suspicion.held):
+            self._failed(piece, "partly", answer.after_seconds)
+            return
         if taken:
             self._accepted()
             self._way.figures.delivered(self._pick(piece, taken).line_count)
-        elif rejected:
-            self._way.gate.answered()
-        if again:
-            self._failed(self._pick(piece, sorted(again)), "partly", answer.after_seconds)
-        for index, reason in answer.rejected:
-            alone = self._pick(piece, [index])
-            if taken:
-                self._quarantine(alone, reason)
-            elif self._way.suspicion.held:
-                self._pieces.append(alone)
-            else:
-                self._refused_alone(alone, reason)
+        if answer.retry:
+            self._failed(self._pick(piece, answer.retry), "partly", answer.after_seconds)
+        if taken:
+            for index, reason in answer.rejected:
+                self._quarantine(self._pick(piece, [index]), reason)
+        else:
+            self._all_rejected(piece, answer.rejected)
+
+    def _all_rejected(self, piece: Batch, rejected: Sequence[tuple[int, str]]) -> None:
+        """Every item that was answered for good was refused: how many in a row is that now?"""
+        for place, (index, reason) in enumerate(rejected):
+            if self._way.suspicion.held:
+                rest = [later for later, _ in rejected[place:]]
+                self._pieces.appendleft(self._pick(piece, rest))
+                return
+            self._refused_alone(self._pick(piece, [index]), reason)
 
     def _quarantine(self, piece: Batch, reason: str) -> None:
         way = self._way
@@ -248,7 +254,7 @@ class Delivery:
         indexes = range(piece.count)
         return self._pick(piece, indexes[:middle]), self._pick(piece, indexes[middle:])
 
-    def _pick(self, piece: Batch, wanted: range | list[int]) -> Batch:
+    def _pick(self, piece: Batch, wanted: Sequence[int]) -> Batch:
         """Return a batch of some records, encoded anew, in their order."""
         chosen = Batch()
         for first, part in piece.indexed():

@@ -5,7 +5,7 @@ import os
 import threading
 
 from contract import record
-from sidecar.transform.records import BEGIN, END, OFFSET, WIDTH, Records
+from sidecar.transform.records import Records
 
 MAX_BYTES = 1024 * 1024
 
@@ -49,16 +49,13 @@ class Quarantine:
 
 
 def _entry(backend: str, reason: str, records: Records, index: int) -> bytes:
-    rows = records.rows
-    offset, begin, end = records.start, 0, len(records.text)
-    if rows is not None:
-        offset, begin, end = (rows[index * WIDTH + column] for column in (OFFSET, BEGIN, END))
+    offset = records.offset(index)
     entry = {
         "backend": backend,
         "reason": reason,
         record.ID: f"{records.facts.file}-{offset}",
         record.LOG_FILE_PATH: records.facts.path,
         record.OFFSET: offset,
-        record.MESSAGE: records.text[begin:end].rstrip(b"\n").decode("utf-8", "replace"),
+        record.MESSAGE: records.message(index).decode("utf-8", "replace"),
     }
     return json.dumps(entry).encode() + b"\n"

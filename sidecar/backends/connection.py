@@ -163,7 +163,7 @@ class HttpConnection:
         self,
         target: str,
         headers: Sequence[tuple[str, str]],
-        body: Sequence[bytes],
+        body: Sequence[bytes | memoryview],
         *,
         seconds: float,
         max_answer_bytes: int = MAX_ANSWER_BYTES,
@@ -224,7 +224,7 @@ class HttpConnection:
         self,
         target: str,
         headers: Sequence[tuple[str, str]],
-        body: Sequence[bytes],
+        body: Sequence[bytes | memoryview],
         deadline: float,
         max_answer_bytes: int,
     ) -> HttpAnswer:
@@ -237,9 +237,10 @@ class HttpConnection:
                 *headers,
             ],
         )
-        pieces: list[bytes] = [self._h11.send(head) or b""]
+        pieces: list[bytes | memoryview] = [self._h11.send(head) or b""]
         for piece in body:
-            pieces += self._h11.send_with_data_passthrough(h11.Data(data=piece)) or []
+            data = h11.Data(data=piece)  # type: ignore[arg-type] # passed through as it is
+            pieces += self._h11.send_with_data_passthrough(data) or []
         self._h11.send(h11.EndOfMessage())
         whole = self._send(pieces, deadline)
         answer = self._receive(deadline, max_answer_bytes)
@@ -250,7 +251,7 @@ class HttpConnection:
             self.close()
         return answer
 
-    def _send(self, pieces: list[bytes], deadline: float) -> bool:
+    def _send(self, pieces: list[bytes | memoryview], deadline: float) -> bool:
         """Send the pieces; False if the server answered or hung up before it had all of them."""
         connection = self._connected()
         for piece in pieces:

@@ -14,7 +14,7 @@ from sidecar.backends.connection import (
     HttpConnection,
 )
 from sidecar.backends.credentials import Credentials, CredentialsError, tls_contexts
-from sidecar.batch import Batch
+from sidecar.batch import Batch, Piece
 from sidecar.settings import BackendSettings
 
 _RETRIED = frozenset({408, 425, 429})
@@ -32,7 +32,7 @@ class Wire(Protocol):
         """Return the headers beyond Host, Content-Length and Content-Encoding."""
         ...
 
-    def body(self, batch: Batch) -> list[bytes]:
+    def body(self, batch: Batch) -> list[Piece]:
         """Return the pieces of the body, before compression."""
         ...
 
@@ -75,7 +75,7 @@ class HttpSender:
         self._connection = HttpConnection(
             settings.url, contexts, allow_link_local=settings.allow_link_local
         )
-        self._packed: tuple[Batch, list[bytes]] | None = None
+        self._packed: tuple[Batch, list[Piece]] | None = None
 
     def attempt(self, batch: Batch, *, seconds: float) -> Answer:
         """POST the batch once and say what came of it."""
@@ -114,7 +114,7 @@ class HttpSender:
             return self._wire.classify(answer, batch)
         return classify_status(answer)
 
-    def _pieces(self, batch: Batch) -> list[bytes]:
+    def _pieces(self, batch: Batch) -> list[Piece]:
         if self._gzip_level is None:
             return self._wire.body(batch)
         if self._packed is None or self._packed[0] is not batch:
@@ -122,7 +122,7 @@ class HttpSender:
         return self._packed[1]
 
 
-def _gzip(pieces: list[bytes], level: int) -> bytes:
+def _gzip(pieces: list[Piece], level: int) -> bytes:
     from isal import isal_zlib  # no configuration without gzip pays for it
 
     packer = isal_zlib.compressobj(level=level, wbits=31)
