@@ -1,50 +1,115 @@
-"""`python -m certs issue --dir DIR --dns NAME…`: certificates for development, in files."""
+"""`python -m certs`: the cluster's certificates once; `python -m certs issue`: some in files."""
 
 import argparse
 import ipaddress
+import os
 import re
+import signal
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from certs import issue
-from certs.randomness import SystemRandomness
-from runtime import atomic
+from certs.issue import issue_ca, issue_leaf
+from certs.system import SystemRandomness
+from runtime.atomic import write_atomically
 
 _DNS_NAME = re.compile(
     r"(\*\.)?([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 )
+_NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_ONCE = """\
+Without a command: look at the webhook's Secret and at the CA bundles of its webhook
+configurations, do all that is due, wait for what takes its time (a new CA signs two minutes after
+the bundles hold it), and end. The webhook does the same for as long as it runs; this is for those
+who run it with --cert-file, or want to see it done.
+"""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     """Run the command; return its exit status: 0 done, 1 failed at work, 2 wrong usage."""
-    options = _parser().parse_args(arguments)
-    try:
-        _issue_into(options.dir, options.dns, timedelta(days=options.days))
-    except OSError as error:
-        print(f"python -m certs issue: {error.strerror}: {error.filename}", file=sys.stderr)  # noqa: T201 - a command's answer
-        return 1
-    return 0
+    options = _parser(environ).parse_args(arguments)
+    if options.command == "issue":
+        return _issue(options.dir, options.dns, timedelta(days=options.days))
+    return _once(options.kubeconfig, options.namespace, options.timeout, environ)
 
 
-def _issue_into(directory: Path, names: Sequence[str], life: timedelta) -> None:
+def _issue(directory: Path, names: Sequence[str], life: timedelta) -> int:
     """Write `ca.crt`, `tls.key` and `tls.crt` into `directory`, which is made if need be.
 
     The certificate comes last: a reader that waits for its change finds the key in place.
     """
     now, random = datetime.now(UTC), SystemRandomness()
-    authority = issue.issue_ca(now=now, random=random, life=life)
-    leaf = issue.issue_leaf(authority, names, now=now, random=random, life=life)
-    directory.mkdir(parents=True, exist_ok=True)
-    atomic.write_atomically(directory / "ca.crt", authority.certificate)
-    atomic.write_atomically(directory / "tls.key", leaf.key)
-    atomic.write_atomically(directory / "tls.crt", leaf.certificate)
+    authority = issue_ca(now=now, random=random, life=life)
+    leaf = issue_leaf(authority, names, now=now, random=random, life=life)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        write_atomically(directory / "ca.crt", authority.certificate)
+        write_atomically(directory / "tls.key", leaf.key)
+        write_atomically(directory / "tls.crt", leaf.certificate)
+    except OSError as error:
+        return _failed(f"--dir {directory}: got {error.strerror}, expected a folder to write to", 1)
+    return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m certs", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+def _once(kubeconfig: str | None, namespace: str, timeout: int, environ: Mapping[str, str]) -> int:
+    """Bring the Secret and the bundles into order; return 0 when nothing is left to do."""
+    # Imported here: `issue` needs neither an API server nor metrics.
+    from prometheus_client import CollectorRegistry
+
+    from certs.keep import Keeper, Place
+    from certs.metrics import CertificateMetrics
+    from runtime.kube import KubeApi
+    from runtime.kube_access import AccessError, find_access
+    from runtime.logs import set_up_logs
+    from runtime.stop import Stop
+
+    set_up_logs("info")
+    try:
+        access = find_access(kubeconfig=kubeconfig, environ=environ)
+    except AccessError as error:
+        return _failed(str(error), 2)
+    stop = Stop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: stop.request())
+    keeper = Keeper(
+        KubeApi(access),
+        Place(namespace=namespace),
+        on_pair=lambda _certificate, _key: None,
+        metrics=CertificateMetrics(CollectorRegistry()),
+    )
+    deadline = time.monotonic() + timeout
+    while not stop.asked and time.monotonic() < deadline:
+        seconds = keeper.turn()
+        if keeper.settled:
+            return 0
+        stop.wait(min(seconds, deadline - time.monotonic()))
+    return _failed(keeper.trouble or "a rotation is under way and needs more time", 1)
+
+
+def _failed(text: str, status: int) -> int:
+    print(f"python -m certs: {text}", file=sys.stderr)  # noqa: T201 - a command's answer
+    return status
+
+
+def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m certs",
+        description=_ONCE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--kubeconfig", help="as for kubectl; default: KUBECONFIG, ~/.kube/config")
+    parser.add_argument(
+        "--namespace",
+        type=_namespace,
+        default=environ.get("POD_NAMESPACE") or "sidetail-system",
+        help="where the webhook is installed (default %(default)s)",
+    )
+    parser.add_argument(
+        "--timeout", type=_seconds, default=300, help="seconds to try, 1 to 86400 (default 300)"
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     local = commands.add_parser(
         "issue", help="write ca.crt, tls.crt and tls.key for development; the CA's key is not kept"
     )
@@ -58,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
         help="names the certificate is for: DNS names or IP addresses",
     )
     local.add_argument(
-        "--days", type=_days, default=7, help="how long both are valid, 1 to 3652 days (default 7)"
+        "--days", type=_days, default=7, help="how long both are valid, 1 to 3652 (default 7)"
     )
     return parser
 
@@ -73,11 +138,25 @@ def _host(text: str) -> str:
     raise argparse.ArgumentTypeError(f"got {text[:200]!r}, expected a DNS name or an IP address")
 
 
+def _namespace(text: str) -> str:
+    if _NAMESPACE.fullmatch(text):
+        return text
+    raise argparse.ArgumentTypeError(f"got {text[:200]!r}, expected the name of a namespace")
+
+
 def _days(text: str) -> int:
-    if text.isascii() and text.isdigit() and len(text) <= 4 and 1 <= int(text) <= 3652:
+    return _whole(text, 3652)
+
+
+def _seconds(text: str) -> int:
+    return _whole(text, 86_400)
+
+
+def _whole(text: str, high: int) -> int:
+    if text.isascii() and text.isdigit() and len(text) <= 9 and 1 <= int(text) <= high:
         return int(text)
-    raise argparse.ArgumentTypeError(f"got {text[:200]!r}, expected 1 to 3652")
+    raise argparse.ArgumentTypeError(f"got {text[:200]!r}, expected a whole number, 1 to {high}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:], os.environ))

@@ -4,6 +4,8 @@ import logging
 import threading
 from collections.abc import Callable
 
+from runtime.stop import Stop
+
 _log = logging.getLogger(__name__)
 
 
@@ -50,3 +52,28 @@ class Worker:
             )
             if self._on_crash is not None:
                 self._on_crash(error)
+
+
+def repeat(turn: Callable[[], float], stop: Stop, *, after_crash_seconds: float = 30.0) -> None:
+    """Call `turn` until stop is asked; it returns the seconds to wait before its next call.
+
+    A turn that crashes is logged and does not end the others: the body of a worker whose work
+    must go on for as long as the process lives.
+    """
+    while not stop.asked:
+        try:
+            seconds = turn()
+        except Exception as error:  # noqa: BLE001 - as in `Worker`, whose thread would end here
+            _log.error(
+                "a turn of a thread of ours failed; it is tried again",
+                extra={
+                    "fields": {
+                        "thread": threading.current_thread().name,
+                        "error": type(error).__name__,
+                        "next_in_seconds": after_crash_seconds,
+                    }
+                },
+                exc_info=error,
+            )
+            seconds = after_crash_seconds
+        stop.wait(seconds)

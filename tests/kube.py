@@ -76,14 +76,14 @@ class ApiServer:
     def kubectl(
         self,
         *arguments: str,
-        input: str | None = None,
+        stdin: str | None = None,
         kubeconfig: Path | None = None,
         check: bool = True,
     ) -> subprocess.CompletedProcess[str]:
         """Run kubectl; with `check`, a failure is an AssertionError that shows what it said."""
         done = subprocess.run(
             [str(self._binaries / "kubectl"), *arguments],
-            input=input,
+            input=stdin,
             capture_output=True,
             text=True,
             timeout=60,
