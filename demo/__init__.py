@@ -1,0 +1,1 @@
+"""`make demo`: plays the kubelet for one pod on this machine, and counts its lines."""
