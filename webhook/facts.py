@@ -1,0 +1,244 @@
+"""What the webhook knows of the cluster: watches go in the background, `ClusterFacts` comes out.
+
+An admission reads what is in memory and waits for nobody (design D10). What was known once stays
+known while the API server is away.
+"""
+
+import logging
+import random
+import re
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from runtime.kube import METADATA_ONLY, Json, KubeApi, KubeError, StatusError
+from runtime.logs import Seldom
+from runtime.stop import Stop
+from runtime.workers import Worker, repeat
+from webhook.cluster import ClusterFacts, Namespace
+
+_log = logging.getLogger(__name__)
+
+VERSION_SECONDS = 300.0
+"""Between two looks at the API server's version."""
+MAX_RETRY_SECONDS = 30.0
+_MINOR = re.compile(r"v?1\.([0-9]{1,4})(?:[^0-9].*)?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A collection of the API server's, and what is wanted of it."""
+
+    path: str
+    keep: Callable[[Json], Any]
+    """What of an object is kept in memory."""
+    accept: str = "application/json"
+    page: int = 250
+    """Objects asked for at a time."""
+
+
+class Collection:
+    """One collection of the API server, kept like its original by list and watch.
+
+    `turn` is called again and again by one thread; `kept` may be read by all.
+    """
+
+    def __init__(
+        self,
+        api: KubeApi,
+        kind: Kind,
+        *,
+        on_change: Callable[[Mapping[str, Any]], None],
+        stop: Stop,
+    ) -> None:
+        self.kind = kind
+        self.kept: dict[str, Any] = {}
+        """`NAME`, or `NAMESPACE/NAME` → what `keep` returned."""
+        self.is_complete = False
+        """Whether it was listed once."""
+        self._api = api
+        self._on_change = on_change
+        self._stop = stop
+        self._version: str | None = None
+        """Of the last event; None: list first."""
+        self._failures = 0
+        self._seldom = Seldom()
+
+    def turn(self) -> float:
+        """List if that is due, then watch to the watch's end; return the seconds to wait."""
+        try:
+            if self._version is None:
+                self._list()
+            events = self._watch(self._version or "")
+        except KubeError as error:
+            if isinstance(error, StatusError) and error.status == 410:
+                self._version = None  # what we knew is too old to go on from
+                return 1.0
+            return self._retry(error)
+        self._recover()
+        return 0.0 if events else 1.0
+
+    def _list(self) -> None:
+        found: dict[str, Any] = {}
+        version = ""
+        limit = {"limit": str(self.kind.page)}
+        for page in self._api.pages(self.kind.path, limit, accept=self.kind.accept):
+            version = str(page.get("metadata", {}).get("resourceVersion") or version)
+            for item in page.get("items") or []:
+                found[_key(item)] = self.kind.keep(item)
+        self.kept = found
+        self._version = version
+        self.is_complete = True
+        self._recover()
+        self._on_change(found)
+
+    def _watch(self, version: str) -> int:
+        """Follow the changes after `version`; return how many events there were."""
+        count = 0
+        for event in self._api.watch(
+            self.kind.path, resource_version=version, stop=self._stop, accept=self.kind.accept
+        ):
+            count += 1
+            changed = event.get("object")
+            if isinstance(changed, dict):
+                self._apply(str(event.get("type")), changed)
+                version = str(changed.get("metadata", {}).get("resourceVersion") or version)
+                self._version = version
+        return count
+
+    def _apply(self, kind: str, changed: Json) -> None:
+        key = _key(changed)
+        before = self.kept.get(key)
+        if kind == "DELETED":
+            self.kept.pop(key, None)
+        elif kind in ("ADDED", "MODIFIED"):
+            self.kept[key] = self.kind.keep(changed)
+        # A node says every few minutes that it is alive, which changes nothing for us.
+        if self.kept.get(key) != before:
+            self._on_change(self.kept)
+
+    def _retry(self, error: KubeError) -> float:
+        """Say what is wrong, seldom; return the seconds to wait, more each time."""
+        self._failures += 1
+        if self._seldom.due("watch"):
+            _log.warning(
+                "the API server cannot be watched; what was known stays in force",
+                extra={"fields": {"what": self.kind.path, "error": str(error)}},
+            )
+        step = min(MAX_RETRY_SECONDS, 2.0 ** min(self._failures - 1, 8))
+        return step * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, protects nothing
+
+    def _recover(self) -> None:
+        self._failures = 0
+        if self._seldom.over("watch"):
+            _log.info("the API server is watched again", extra={"fields": {"what": self.kind.path}})
+
+
+class Facts:
+    """Keeps `ClusterFacts` by one watch for each kind of object, and the version by asking."""
+
+    def __init__(self, api: KubeApi, stop: Stop) -> None:
+        self._api = api
+        self._stop = stop
+        self._lock = threading.Lock()
+        # Watched, but empty as yet: a namespace that is asked for now is one not in memory.
+        self._facts = ClusterFacts(namespaces={})
+        self._has_version = False
+        self._seldom = Seldom()
+        self._collections = (
+            Collection(api, _NAMESPACES, on_change=self._on_namespaces, stop=stop),
+            Collection(api, _LIMIT_RANGES, on_change=self._on_limit_ranges, stop=stop),
+            Collection(api, _NODES, on_change=self._on_nodes, stop=stop),
+        )
+
+    def current(self) -> ClusterFacts:
+        """Return what is known now."""
+        return self._facts
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether everything was read once."""
+        return self._has_version and all(each.is_complete for each in self._collections)
+
+    def start(self) -> None:
+        """Start the watches; they end when stop is asked."""
+        Worker("facts-version", lambda: repeat(self._read_version, self._stop)).start()
+        for collection in self._collections:
+            name = collection.kind.path.rpartition("/")[2]
+            Worker(f"facts-{name}", partial(repeat, collection.turn, self._stop)).start()
+
+    def _change(self, **facts: Any) -> None:
+        with self._lock:
+            self._facts = replace(self._facts, **facts)
+
+    def _on_namespaces(self, kept: Mapping[str, Namespace]) -> None:
+        if self._facts.namespaces is not kept:  # the mapping is live: later changes show in it
+            self._change(namespaces=kept)
+
+    def _on_limit_ranges(self, kept: Mapping[str, tuple[Json, ...]]) -> None:
+        ranges: dict[str, tuple[Json, ...]] = {}
+        for key, limits in kept.items():
+            namespace = key.partition("/")[0]
+            ranges[namespace] = ranges.get(namespace, ()) + limits
+        self._change(limit_ranges=ranges)
+
+    def _on_nodes(self, kept: Mapping[str, int | None]) -> None:
+        minors = {name: minor for name, minor in kept.items() if minor is not None}
+        oldest = min(minors.values(), default=None)
+        self._change(kubelet_minor_by_node=minors, oldest_kubelet_minor=oldest)
+
+    def _read_version(self) -> float:
+        try:
+            version = self._api.get("/version")
+        except KubeError as error:
+            if self._seldom.due("version"):
+                _log.warning(
+                    "the API server's version cannot be read",
+                    extra={"fields": {"error": str(error)}},
+                )
+            return 5.0
+        minor = parse_minor(f"{version.get('major')}.{version.get('minor')}")
+        if minor is not None:
+            self._change(api_server_minor=minor)
+        self._has_version = True
+        return VERSION_SECONDS
+
+
+def parse_minor(version: object) -> int | None:
+    """Return the minor version of a version of Kubernetes 1, None for anything else.
+
+    >>> parse_minor("v1.29.3-eks-a18cd3a"), parse_minor("1.30+"), parse_minor("v2.0.0")
+    (29, 30, None)
+    """
+    match = _MINOR.fullmatch(version) if isinstance(version, str) else None
+    return int(match[1]) if match else None
+
+
+def _key(item: Json) -> str:
+    metadata = item.get("metadata", {})
+    namespace = metadata.get("namespace")
+    return f"{namespace}/{metadata.get('name')}" if namespace else str(metadata.get("name"))
+
+
+def _keep_namespace(item: Json) -> Namespace:
+    metadata = item.get("metadata", {})
+    return Namespace(
+        labels=dict(metadata.get("labels") or {}),
+        annotations=dict(metadata.get("annotations") or {}),
+    )
+
+
+def _keep_limits(item: Json) -> tuple[Json, ...]:
+    return tuple(item.get("spec", {}).get("limits") or ())
+
+
+def _keep_minor(item: Json) -> int | None:
+    return parse_minor(item.get("status", {}).get("nodeInfo", {}).get("kubeletVersion"))
+
+
+_NAMESPACES = Kind("/api/v1/namespaces", _keep_namespace, accept=METADATA_ONLY)
+_LIMIT_RANGES = Kind("/api/v1/limitranges", _keep_limits)
+# A node is 20 KB, most of it the names of images, and a page is in memory at once.
+_NODES = Kind("/api/v1/nodes", _keep_minor, page=50)
