@@ -1,0 +1,1107 @@
+/* sidetail-mirror: what a container prints goes where it went before, and to a file as well.
+ *
+ *   sidetail-mirror --file PATH [--max-bytes N] [--max-files N] -- COMMAND ARG…
+ *   sidetail-mirror --seed FROM TO
+ *   sidetail-mirror --init [--mkdir DIR]… [--install PATH]…
+ *
+ * In: the command line; what COMMAND writes to its descriptors 1 and 2; signals.
+ * Out: the same bytes on our own stdout and stderr; CRI lines (`time stream F|P bytes`) in PATH; COMMAND's exit code.
+ *
+ *      COMMAND ── pipe ── stream.bytes ─┬─ stdout, stderr   a reader that is slow holds the app up, as without us
+ *                                       └─ ring ── PATH     a volume that is slow or full does not: lines are left out,
+ *                                                           counted, and the file says so when it can again
+ *
+ * Two threads. The main one waits for everything in one place (the pipes, the real outputs, signals, room in the ring)
+ * and never touches the volume. The writer touches nothing but the volume, so that only it can hang there.
+ *
+ * In reading order: 1 words · 2 ring · 3 file (the writer) · 4 lines · 5 streams · 6 command and signals · 7 run ·
+ * 8 seed · 9 init · 10 options. sys.h holds what a C library would give. docs/mirror.md says what is promised.
+ */
+#define SYS_START
+#include "sys.h"
+
+#include "prepare.h"
+#include "words.h"
+
+enum {
+    LINE_BYTES = 16 * 1024,  /* the longest text of one CRI line: where container runtimes cut */
+    READ_BYTES = 64 * 1024,  /* one read: all that a pipe holds unless it was made larger */
+    RING_BYTES = 512 * 1024, /* what the volume may lag behind before lines are left out */
+    WRITE_BYTES = 128 * 1024,
+    HEAD_BYTES = 40, /* "2006-01-02T15:04:05.000000000Z stdout F " */
+    TAG_AT = 38,     /* where F or P stands in it */
+    PIPE_ATOMIC = 4096,
+};
+
+#define MILLISECOND 1000000LL
+#define SECOND 1000000000LL
+
+/* How long the app may wait for the volume. A container runtime writes the same lines to the same kind of disk and is
+ * hardly faster than this: up to here the app would have waited without us too. Beyond it there is one second of
+ * patience, which comes back only with lines that were written. */
+#define NANOSECONDS_A_BYTE 60 /* 16 MiB a second */
+#define PATIENCE SECOND
+#define SHORTEST_WAIT (10 * MILLISECOND)
+
+#define RETRY (250 * MILLISECOND) /* between attempts on a volume that refused */
+#define LOOK_AGAIN SECOND         /* is the file still where its name says? */
+#define LINGER (2 * SECOND)       /* for grandchildren that hold the pipes open */
+#define LAST_WAIT (2 * SECOND)    /* for a volume that hangs, at the end */
+
+static int64_t now(void)
+{
+    struct __kernel_timespec t = sys_clock(CLOCK_MONOTONIC_);
+    return t.tv_sec * SECOND + t.tv_nsec;
+}
+
+/* A descriptor above the three standard ones: those are the app's, also while they are closed. */
+static int above_standard(int fd)
+{
+    if (fd < 0 || fd > 2)
+        return fd;
+    int higher = sys_fcntl(fd, F_DUPFD_CLOEXEC_, 3);
+    sys_close(fd);
+    return higher;
+}
+
+/* ---------------------------------------------------------------------------------------------- 2 ring
+ *
+ * Finished CRI lines on their way to the file, each in one piece. The main thread alone moves `head` (and `filled`, its
+ * own place ahead of it), the writer alone moves `tail`; `end` is where lines stop when head has gone round. Empty:
+ * head == tail. Who finds nothing to do says so (`…_waits`), looks once more, and sleeps on its eventfd. */
+
+#define LOAD(x) __atomic_load_n(&(x), __ATOMIC_SEQ_CST)
+#define STORE(x, value) __atomic_store_n(&(x), (value), __ATOMIC_SEQ_CST)
+#define SWAP(x, value) __atomic_exchange_n(&(x), (value), __ATOMIC_SEQ_CST)
+
+enum stage { MIRRORING, LAST_ATTEMPT, NOTHING_MORE };
+
+static struct {
+    char bytes[RING_BYTES];
+    size_t filled, head, tail, end;
+    int writer_waits, main_waits;
+    int writer_wake, main_wake;  /* eventfds */
+    int error;                   /* what the volume answered last; 0: it works */
+    int stage;                   /* enum stage, set by the main thread */
+    int finished;                /* the writer will do nothing more */
+    size_t cut_lines, cut_bytes; /* left out by the writer; the main thread takes them over */
+    int cut_error;
+} ring;
+
+static void wake(int *waits, int eventfd)
+{
+    const uint64_t one = 1;
+    if (SWAP(*waits, 0))
+        sys_write(eventfd, &one, sizeof one);
+}
+
+static void quieten(int eventfd)
+{
+    uint64_t count;
+    sys_read(eventfd, &count, sizeof count);
+}
+
+/* Where `n` bytes may be put in one piece, or NULL. */
+static char *ring_room(size_t n)
+{
+    size_t tail = LOAD(ring.tail);
+    if (ring.filled < tail)
+        return tail - ring.filled > n ? ring.bytes + ring.filled : NULL;
+    if (RING_BYTES - ring.filled >= n)
+        return ring.bytes + ring.filled;
+    return tail > n ? ring.bytes : NULL;
+}
+
+static void ring_fill(const char *at, size_t n)
+{
+    size_t begin = (size_t)(at - ring.bytes);
+    if (begin != ring.filled)
+        ring.end = ring.filled; /* seen by the writer not before the new head is */
+    ring.filled = begin + n;
+}
+
+static void ring_publish(void)
+{
+    if (ring.head == ring.filled)
+        return;
+    STORE(ring.head, ring.filled);
+    wake(&ring.writer_waits, ring.writer_wake);
+}
+
+static size_t ring_used(void)
+{
+    size_t tail = LOAD(ring.tail);
+    return ring.filled >= tail ? ring.filled - tail : ring.end - tail + ring.filled;
+}
+
+/* How many bytes of lines wait in one piece, from `*at`. */
+static size_t ring_waiting(const char **at)
+{
+    size_t head = LOAD(ring.head), tail = ring.tail;
+    if (head < tail && tail == ring.end)
+        STORE(ring.tail, tail = 0);
+    *at = ring.bytes + tail;
+    return (head >= tail ? head : ring.end) - tail;
+}
+
+static void ring_take(size_t n)
+{
+    STORE(ring.tail, ring.tail + n);
+    wake(&ring.main_waits, ring.main_wake);
+}
+
+/* ---------------------------------------------------------------------------------------------- 3 file
+ *
+ * The writer: from the ring to PATH, by whole lines, rotated by rename. Only this thread touches `file` and the volume. */
+
+static struct {
+    const char *path;
+    uint64_t max_bytes;
+    uint64_t max_files; /* the live one included */
+    int fd;
+    uint64_t size;
+    struct stat identity;
+    int64_t looked_at;
+    bool torn; /* of the line at the tail, the head is already in a file */
+} file = {.max_bytes = 10 * 1024 * 1024, .max_files = 3, .fd = -1};
+
+/* PATH, PATH.1, PATH.2, … */
+static const char *numbered(struct text *t, uint64_t number)
+{
+    t->n = 0;
+    add(t, file.path);
+    if (number) {
+        add(t, ".");
+        add_number(t, number);
+    }
+    t->bytes[t->n] = 0;
+    return t->bytes;
+}
+
+/* Files beyond --max-files: an earlier run was allowed more of them. */
+static void remove_surplus(void)
+{
+    struct text name;
+    for (uint64_t k = file.max_files; sys_unlinkat(AT_FDCWD, numbered(&name, k)) == 0; k++)
+        ;
+}
+
+/* The live file becomes PATH.1; 0, or minus the error. Each step can be done again when a later one fails. */
+static long rotate(void)
+{
+    struct text from, to;
+    long error;
+    for (uint64_t k = file.max_files - 1; k > 0; k--) {
+        error = sys_renameat(AT_FDCWD, numbered(&from, k - 1), AT_FDCWD, numbered(&to, k));
+        if (error && error != -ENOENT)
+            return error;
+    }
+    if (file.max_files == 1 && (error = sys_unlinkat(AT_FDCWD, file.path)) && error != -ENOENT)
+        return error;
+    remove_surplus();
+    sys_close(file.fd);
+    file.fd = -1;
+    return 0;
+}
+
+/* A last line without its end, from a process that was killed: what follows must not become part of it.
+ * Returns the bytes written, or minus the error. */
+static long end_torn_line(int fd, uint64_t size)
+{
+    char last = '\n';
+    if (size && sys_pread(fd, &last, 1, size - 1) < 0)
+        return -EIO;
+    return last == '\n' ? 0 : sys_write(fd, "\n", 1);
+}
+
+/* 0, or minus the error. Only a regular file is written to, and no link is followed. */
+static long open_file(void)
+{
+    const int flags = O_RDWR | O_APPEND | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | O_NOCTTY;
+    int fd = above_standard(sys_openat(AT_FDCWD, file.path, flags | O_CREAT | O_EXCL, 0644));
+    if (fd >= 0)
+        sys_fchmod(fd, 0644); /* whatever the umask: the sidecar may run as another user */
+    else if (fd == -EEXIST)
+        fd = above_standard(sys_openat(AT_FDCWD, file.path, flags, 0));
+    if (fd < 0)
+        return fd;
+    long added = sys_fstat(fd, &file.identity);
+    if (!added)
+        added = is_file(&file.identity) ? end_torn_line(fd, (uint64_t)file.identity.st_size) : -EPERM;
+    if (added < 0) {
+        sys_close(fd);
+        return added;
+    }
+    file.fd = fd;
+    file.size = (uint64_t)(file.identity.st_size + added);
+    file.looked_at = now();
+    return 0;
+}
+
+/* Somebody may have renamed, removed or truncated the file, or unmounted the volume: whoever looks for its name must
+ * find what we write. */
+static void look_again(void)
+{
+    struct stat there;
+    int64_t at = now();
+    if (file.fd < 0 || at - file.looked_at < LOOK_AGAIN)
+        return;
+    file.looked_at = at;
+    if (sys_statat(AT_FDCWD, file.path, &there, AT_SYMLINK_NOFOLLOW) == 0 && same_file(&there, &file.identity)) {
+        file.size = (uint64_t)there.st_size;
+        return;
+    }
+    sys_close(file.fd);
+    file.fd = -1;
+}
+
+static size_t first_line(const char *at, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (at[i] == '\n')
+            return i + 1;
+    return n;
+}
+
+/* `n` bytes less what follows their last newline. */
+static size_t whole_lines(const char *at, size_t n)
+{
+    while (n && at[n - 1] != '\n')
+        n--;
+    return n;
+}
+
+/* How many of the `n` bytes of lines at `at` go into this file now; 0: none, it must be rotated first. */
+static size_t fitting(const char *at, size_t n)
+{
+    uint64_t room = file.size < file.max_bytes ? file.max_bytes - file.size : 0;
+    size_t limit = room < WRITE_BYTES ? (size_t)room : WRITE_BYTES;
+    if (file.torn)
+        return first_line(at, n);
+    if (n <= limit)
+        return n;
+    size_t fits = whole_lines(at, limit);
+    if (room > WRITE_BYTES)
+        return fits;
+    /* Before a rotation, back to the end of a whole line: its parts (P, P, F) stay together where that can be had. */
+    for (size_t end = fits, begin; end; end = begin) {
+        begin = whole_lines(at, end - 1);
+        if (at[begin + TAG_AT] == 'F')
+            return end;
+    }
+    if (fits || file.size)
+        return fits;
+    return first_line(at, n); /* longer than --max-bytes: it gets a file of its own */
+}
+
+/* Of a torn line the head is in a file that is gone or full: the rest means nothing in another one. */
+static void skip_torn_line(const char *at, size_t n, int why)
+{
+    size_t rest = first_line(at, n);
+    STORE(ring.cut_error, why);
+    __atomic_add_fetch(&ring.cut_bytes, rest, __ATOMIC_SEQ_CST);
+    __atomic_add_fetch(&ring.cut_lines, 1, __ATOMIC_SEQ_CST);
+    file.torn = false;
+    ring_take(rest);
+}
+
+/* Move some of the `n` bytes at `at` to the file: 0, or minus the error. */
+static long write_some(const char *at, size_t n)
+{
+    look_again();
+    if (file.fd < 0) {
+        long error = open_file();
+        if (error)
+            return error;
+        if (file.torn) {
+            skip_torn_line(at, n, ENOENT);
+            return 0;
+        }
+    }
+    size_t fits = fitting(at, n);
+    if (!fits)
+        return rotate();
+    long written = sys_write(file.fd, at, fits);
+    if (written == -EFBIG && file.size) { /* `ulimit -f`, and a line that is longer */
+        if (file.torn)
+            skip_torn_line(at, n, EFBIG);
+        return rotate();
+    }
+    if (written <= 0)
+        return written ? written : -EIO;
+    file.size += (uint64_t)written;
+    file.torn = at[written - 1] != '\n';
+    ring_take((size_t)written);
+    return 0;
+}
+
+static void writer_sleep(int seen_stage, bool failed)
+{
+    struct pollfd data = {ring.writer_wake, POLLIN, 0};
+    const char *at;
+    STORE(ring.writer_waits, 1);
+    if (LOAD(ring.stage) == seen_stage && (failed || !ring_waiting(&at)))
+        sys_poll(&data, 1, failed ? RETRY : -1);
+    if (data.revents)
+        quieten(ring.writer_wake);
+    STORE(ring.writer_waits, 0);
+}
+
+static void *writer(void *unused)
+{
+    (void)unused;
+    remove_surplus();
+    open_file();
+    for (;;) {
+        /* The stage first: an attempt that began before we were told to finish was not the last one. */
+        int stage = LOAD(ring.stage);
+        const char *at;
+        size_t n = ring_waiting(&at);
+        if (!n && stage == NOTHING_MORE)
+            break;
+        long error = n ? write_some(at, n) : 0;
+        STORE(ring.error, (int)-error);
+        if (error && stage != MIRRORING)
+            break;
+        if (error || !n)
+            writer_sleep(stage, error != 0);
+    }
+    STORE(ring.finished, 1);
+    wake(&ring.main_waits, ring.main_wake);
+    for (;;)
+        sys_poll(NULL, 0, -1);
+    return NULL;
+}
+
+/* ---------------------------------------------------------------------------------------------- 4 lines
+ *
+ * From what was read to CRI lines in the ring, and the account of what could not be put there. */
+
+struct stream {
+    int from;         /* reading end of the pipe that the app writes to; -1: it has ended */
+    int to;           /* the real stdout or stderr; -1: nobody reads it */
+    bool by_tee;      /* `to` is a pipe: the kernel hands the pages on */
+    bool full;        /* … and has no room */
+    bool careful;     /* `to` may block: ask before each write, and write little */
+    bool hung_up;     /* `to` was closed: end `from` as soon as it is empty */
+    size_t owed;      /* bytes that were in the pipe when the child ended */
+
+    /* bytes[0..filled) was read; [0..sent) is on `to`, [0..filed) in the ring. */
+    size_t filled, sent, filed;
+    bool blocked; /* there is a line for the ring, and no room */
+
+    bool open;    /* the last thing in the ring of this stream was a P */
+    bool torn;    /* … and what belongs behind it was left out */
+    bool cutting; /* the rest of the line is left out */
+    char head[HEAD_BYTES];
+    char bytes[2 * LINE_BYTES + READ_BYTES];
+};
+
+static struct stream streams[2]; /* stdout and stderr */
+
+#define EACH_STREAM(s) (struct stream *s = streams; s < streams + 2; s++)
+
+static struct {
+    uint64_t lines, bytes; /* not yet said in the file */
+    int error;             /* why; 0: the volume was too slow */
+} left_out;
+
+static int64_t patience = PATIENCE;
+static int64_t waiting_since; /* for room in the ring; 0: not waiting */
+
+static void put_digits(char *to, int n, unsigned number)
+{
+    for (; n--; number /= 10)
+        to[n] = (char)('0' + number % 10);
+}
+
+/* `2006-01-02T15:04:05.000000000Z`. The date by Hinnant's method: years that begin in March, in eras of 400. */
+static void put_time(char *to, struct __kernel_timespec time)
+{
+    uint64_t seconds = (uint64_t)time.tv_sec % 86400, days = (uint64_t)time.tv_sec / 86400 + 719468;
+    uint64_t era = days / 146097, day = days % 146097;
+    uint64_t year = (day - day / 1460 + day / 36524 - day / 146096) / 365;
+    uint64_t day_of_year = day - (365 * year + year / 4 - year / 100), month = (5 * day_of_year + 2) / 153;
+    for (int i = 0; i < 30; i++)
+        to[i] = "0000-00-00T00:00:00.000000000Z"[i];
+    put_digits(to, 4, (unsigned)(year + era * 400 + (month >= 10)));
+    put_digits(to + 5, 2, (unsigned)(month < 10 ? month + 3 : month - 9));
+    put_digits(to + 8, 2, (unsigned)(day_of_year - (153 * month + 2) / 5 + 1));
+    put_digits(to + 11, 2, (unsigned)(seconds / 3600));
+    put_digits(to + 14, 2, (unsigned)(seconds / 60 % 60));
+    put_digits(to + 17, 2, (unsigned)(seconds % 60));
+    put_digits(to + 20, 9, (unsigned)time.tv_nsec);
+}
+
+/* The time of a line is that of the read in which its end came: one clock reading, however many lines. */
+static void stamp(struct stream *s)
+{
+    put_time(s->head, sys_clock(CLOCK_REALTIME_));
+    s->head[30] = s->head[37] = s->head[39] = ' ';
+    memcpy(s->head + 31, s == streams ? "stdout" : "stderr", 6);
+}
+
+static void put_line(struct stream *s, char *at, char tag, const char *bytes, size_t n)
+{
+    memcpy(at, s->head, HEAD_BYTES);
+    at[TAG_AT] = tag;
+    memcpy(at + HEAD_BYTES, bytes, n);
+    at[HEAD_BYTES + n] = '\n';
+    ring_fill(at, HEAD_BYTES + n + 1);
+    s->open = tag == 'P';
+}
+
+static void leave_out(struct stream *s, char tag, size_t taken)
+{
+    if (!left_out.bytes)
+        left_out.error = LOAD(ring.error);
+    s->torn |= s->open;
+    s->cutting = tag == 'P';
+    left_out.bytes += taken;
+    left_out.lines += tag == 'F'; /* a line counts when its end has come */
+}
+
+/* The account as a line of the file; nothing is filed before it. It waits until half the ring is free, so that there
+ * is one such line for a hole and not one for each line of it. */
+static bool say_what_was_left_out(void)
+{
+    if (LOAD(ring.cut_lines)) {
+        left_out.error = left_out.bytes ? left_out.error : LOAD(ring.cut_error);
+        left_out.lines += SWAP(ring.cut_lines, 0);
+        left_out.bytes += SWAP(ring.cut_bytes, 0);
+    }
+    if (!left_out.lines)
+        return true;
+    if (ring_used() > RING_BYTES / 2)
+        return false;
+    for EACH_STREAM (s)
+        if (s->torn) { /* end it: the next line must not be taken for its continuation */
+            stamp(s);
+            put_line(s, ring_room(HEAD_BYTES + 1), 'F', "", 0);
+            s->torn = false;
+        }
+    struct stream *free_one = streams[1].open ? streams : streams + 1;
+    struct text t = {0, {0}};
+    add(&t, "sidetail-mirror: ");
+    add_number(&t, left_out.lines);
+    add(&t, left_out.lines == 1 ? " line (" : " lines (");
+    add_number(&t, left_out.bytes);
+    add(&t, " bytes) left out here: ");
+    if (left_out.error)
+        add_error(&t, left_out.error);
+    else
+        add(&t, "the volume was too slow");
+    bool was_open = free_one->open;
+    stamp(free_one);
+    put_line(free_one, ring_room(HEAD_BYTES + sizeof t.bytes + 1), 'F', t.bytes, t.n);
+    free_one->open = was_open;
+    left_out.lines = left_out.bytes = 0;
+    ring_publish();
+    return true;
+}
+
+/* The ring is full: is the volume worth holding the app up for? */
+static bool worth_waiting(void)
+{
+    bool hopeless = LOAD(ring.error) || left_out.lines || patience < SHORTEST_WAIT;
+    if (!hopeless && !waiting_since)
+        waiting_since = now();
+    if (!hopeless && now() - waiting_since < patience)
+        return true;
+    if (!hopeless)
+        patience = 0;
+    waiting_since = 0;
+    return false;
+}
+
+static void waited(size_t bytes)
+{
+    if (waiting_since) {
+        patience -= now() - waiting_since;
+        waiting_since = 0;
+    }
+    patience += (int64_t)bytes * NANOSECONDS_A_BYTE;
+    if (patience > PATIENCE)
+        patience = PATIENCE;
+}
+
+/* File one line, or a part of one, or leave it out; false: wait. `taken` counts its newline too. */
+static bool file_line(struct stream *s, char tag, size_t n, size_t taken)
+{
+    size_t size = HEAD_BYTES + n + 1;
+    char *at = !s->cutting && say_what_was_left_out() ? ring_room(size) : NULL;
+    if (at) {
+        put_line(s, at, tag, s->bytes + s->filed, n);
+        waited(size);
+    } else if (!s->cutting && worth_waiting()) {
+        return false;
+    } else {
+        leave_out(s, tag, taken);
+    }
+    s->filed += taken;
+    return true;
+}
+
+/* The place of the first newline in `n` bytes; `n`: there is none. Sixteen bytes at a time. */
+static size_t find_newline(const char *at, size_t n)
+{
+    typedef uint8_t vector __attribute__((vector_size(16), aligned(1), may_alias));
+    typedef uint64_t halves __attribute__((vector_size(16)));
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        halves equal = (halves)(*(const vector *)(const void *)(at + i) == '\n');
+        if (equal[0] | equal[1])
+            return i + (equal[0] ? (size_t)__builtin_ctzll(equal[0]) / 8 : 8 + (size_t)__builtin_ctzll(equal[1]) / 8);
+    }
+    while (i < n && at[i] != '\n')
+        i++;
+    return i;
+}
+
+/* File all whole lines that were read, cut where container runtimes cut; at the end of the stream the rest as well. */
+static void file_lines(struct stream *s)
+{
+    bool went_on = true;
+    while (went_on && s->filed < s->filled) {
+        size_t n = s->filled - s->filed;
+        size_t seen = n > LINE_BYTES ? LINE_BYTES + 1 : n;
+        size_t line = find_newline(s->bytes + s->filed, seen);
+        if (line < seen)
+            went_on = file_line(s, 'F', line, line + 1);
+        else if (seen > LINE_BYTES)
+            went_on = file_line(s, 'P', LINE_BYTES, LINE_BYTES);
+        else if (s->from < 0)
+            went_on = file_line(s, 'F', n, n);
+        else
+            break;
+    }
+    s->blocked = !went_on;
+    if (s->from < 0 && s->filed == s->filled && s->cutting) { /* a line without end, of which the rest was left out */
+        s->cutting = false;
+        left_out.lines++;
+    }
+    ring_publish();
+}
+
+/* ---------------------------------------------------------------------------------------------- 5 streams */
+
+static bool writable(int fd)
+{
+    struct pollfd p = {fd, POLLOUT, 0};
+    return sys_poll(&p, 1, 0) == 1;
+}
+
+/* Both streams end in one pipe or file (`2>&1`): then a piece of one is finished before the other goes on. */
+static bool outputs_are_one;
+static struct stream *half_sent;
+
+/* The app is to see what it would see without us: we stop reading, and its next write fails with EPIPE. */
+static void hang_up(struct stream *s)
+{
+    sys_close(s->to);
+    s->to = -1;
+    s->hung_up = true;
+}
+
+/* Send on what was read, as far as that goes without waiting. */
+static void send_on(struct stream *s)
+{
+    if (outputs_are_one && half_sent && half_sent != s)
+        return;
+    while (s->to >= 0 && s->sent < s->filled) {
+        size_t n = s->filled - s->sent;
+        if (s->careful && n > PIPE_ATOMIC)
+            n = PIPE_ATOMIC;
+        long sent = s->careful && !writable(s->to) ? -EAGAIN : sys_write(s->to, s->bytes + s->sent, n);
+        if (sent == -EAGAIN) {
+            half_sent = s;
+            return;
+        }
+        if (sent == -EPIPE)
+            hang_up(s);
+        else if (sent != -EINTR)
+            s->sent += sent > 0 ? (size_t)sent : n; /* another error: the app's own write would have been lost */
+    }
+    s->sent = s->filled;
+    half_sent = NULL;
+}
+
+static void end_stream(struct stream *s)
+{
+    if (s->from >= 0)
+        sys_close(s->from);
+    s->from = -1;
+    s->owed = 0;
+}
+
+static bool ready_to_read(const struct stream *s)
+{
+    return s->from >= 0 && s->sent == s->filled && !s->blocked;
+}
+
+/* Hand what is in the pipe on to the real one, without waiting and without copying. Returns how many bytes may now be
+ * read (0: the end) or minus the error; -EAGAIN: no room, as something is there to be read. */
+static long hand_on(struct stream *s)
+{
+    long n = sys_tee(s->from, s->to, READ_BYTES);
+    s->full = n == -EAGAIN;
+    if (n == -EPIPE)
+        hang_up(s);
+    else if (n < 0 && !s->full)
+        s->by_tee = false; /* not every sandbox has it */
+    return n;
+}
+
+/* Read once. What has not been filed is the beginning of one line, at most LINE_BYTES long. */
+static void receive(struct stream *s)
+{
+    size_t most = READ_BYTES;
+    bool handed_on = false;
+    if (s->by_tee && s->to >= 0) {
+        long n = hand_on(s);
+        if (s->full)
+            return;
+        handed_on = n >= 0;
+        most = handed_on ? (size_t)n : most;
+    }
+    size_t kept = s->filled - s->filed;
+    if (sizeof s->bytes - s->filled < READ_BYTES || !kept) {
+        memmove(s->bytes, s->bytes + s->filed, kept);
+        s->filed = 0;
+        s->filled = s->sent = kept;
+    }
+    long n = sys_read(s->from, s->bytes + s->filled, most);
+    if (n == -EINTR || (n == -EAGAIN && !s->hung_up))
+        return;
+    if (n <= 0) {
+        end_stream(s);
+        return;
+    }
+    stamp(s);
+    s->filled += (size_t)n;
+    s->sent += handed_on ? (size_t)n : 0;
+    s->owed -= (size_t)n < s->owed ? (size_t)n : s->owed;
+}
+
+/* stdout first, the file second: `kubectl logs` is as prompt as without us. */
+static void pump(struct stream *s, bool readable)
+{
+    send_on(s);
+    file_lines(s);
+    if (!ready_to_read(s) || !(readable || s->hung_up))
+        return;
+    receive(s);
+    send_on(s);
+    file_lines(s);
+}
+
+static bool done(const struct stream *s)
+{
+    return s->from < 0 && s->sent == s->filled && s->filed == s->filled;
+}
+
+/* Put a pipe in the place of descriptor `fd` (1 or 2), and the real one out of the way: 0, or minus the error.
+ * The writing end stays in our own table too, for those who open /proc/1/fd/1. A closed one stays closed. */
+static long set_up(struct stream *s, int fd)
+{
+    struct stat is;
+    int ends[2];
+    long error;
+    if (sys_fcntl(fd, F_GETFD, 0) < 0)
+        return 0;
+    s->to = sys_fcntl(fd, F_DUPFD_CLOEXEC_, 3);
+    if (s->to < 0)
+        return s->to;
+    if ((error = sys_pipe2(ends, O_CLOEXEC)) || (s->from = above_standard(ends[0])) < 0)
+        return error ? error : s->from;
+    sys_fcntl(s->from, F_SETFL, O_NONBLOCK); /* of our end alone */
+    error = sys_dup3(ends[1], fd, 0);
+    sys_close(ends[1]);
+    if (error < 0 || (error = sys_fstat(s->to, &is)))
+        return error;
+    s->by_tee = is_pipe(&is);
+    s->careful = !is_file(&is); /* O_NONBLOCK would be seen by all who share it */
+    return 0;
+}
+
+/* Undo `set_up`, for the app to run without us. */
+static void take_back(struct stream *s, int fd)
+{
+    if (s->to >= 0)
+        sys_dup3(s->to, fd, 0);
+}
+
+/* ---------------------------------------------------------------------------------------------- 6 command and signals */
+
+static struct {
+    int pid;
+    int status; /* as wait4 gives it */
+    bool ended;
+    bool own_session;
+    int signals; /* a signalfd: nothing interrupts us, nothing is missed */
+    uint64_t mask;
+    struct signal_action on_child;
+} command;
+
+/* The value of `NAME=`, or NULL. */
+static const char *variable(char **environment, const char *name)
+{
+    for (; *environment; environment++) {
+        size_t n = 0;
+        while (name[n] && (*environment)[n] == name[n])
+            n++;
+        if (!name[n])
+            return *environment + n;
+    }
+    return NULL;
+}
+
+/* execvp without its shell: a script without `#!` fails, as it would have for the container runtime. Returns minus
+ * the error of the last attempt that says more than "not here". */
+static long search(char **argv, char **environment, const char *path)
+{
+    long why = -ENOENT;
+    for (;; path++) {
+        char file_name[PATH_MAX];
+        size_t n = 0, name = length(argv[0]);
+        while (*path && *path != ':' && n < sizeof file_name - 2)
+            file_name[n++] = *path++;
+        if (n)
+            file_name[n++] = '/'; /* an empty entry is the working directory */
+        if (n + name < sizeof file_name) {
+            memcpy(file_name + n, argv[0], name + 1);
+            long error = sys_execve(file_name, argv, environment);
+            if (error == -EACCES)
+                why = error;
+            else if (error != -ENOENT && error != -ENOTDIR && error != -ELOOP && error != -ENAMETOOLONG)
+                return error;
+        }
+        while (*path && *path != ':')
+            path++;
+        if (!*path)
+            return why;
+    }
+}
+
+/* Become COMMAND; if that fails, say why and return the shell's code for it: 127 not found, 126 not to be run. */
+static int execute(char **argv, char **environment)
+{
+    const char *path = variable(environment, "PATH=");
+    long why = -ENOENT;
+    if (holds(argv[0], '/'))
+        why = sys_execve(argv[0], argv, environment);
+    else if (*argv[0]) /* without PATH: what the container runtimes set */
+        why = search(argv, environment, path ? path : "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    say("cannot run", argv[0], why);
+    return why == -ENOENT || why == -ENOTDIR || why == -ELOOP || why == -ENAMETOOLONG ? 127 : 126;
+}
+
+/* Signals wait in a descriptor, for all of them are blocked, in the writer too: SIGPIPE and SIGXFSZ, which our own
+ * writes may cause, do nothing but wait. 0, or minus the error. */
+static long catch_signals(void)
+{
+    const uint64_t all = ~0ULL;
+    const struct signal_action standard = {0, 0, 0, 0};
+    sys_sigmask(&all, &command.mask);
+    sys_sigaction(SIGCHLD_, &standard, &command.on_child); /* ignored, it would take the exit code away */
+    command.signals = above_standard(sys_signalfd(all, O_CLOEXEC | O_NONBLOCK));
+    return command.signals < 0 ? command.signals : 0;
+}
+
+static void release_signals(void)
+{
+    sys_sigaction(SIGCHLD_, &command.on_child, NULL);
+    sys_sigmask(&command.mask, NULL);
+}
+
+/* A container's first process leads its session, and so does the app: `kill(0, …)` must not reach us. At a terminal
+ * the app stays in our process group, which the terminal sends its signals to. */
+static bool leads_session(void)
+{
+    char terminal[64];
+    return sys_getsid(0) == sys_getpid() && sys_ioctl(0, TCGETS, terminal) != 0;
+}
+
+/* Run COMMAND as our child: 0, or minus the error. */
+static long start(char **argv, char **environment)
+{
+    int parent = sys_getpid();
+    command.own_session = leads_session();
+    command.pid = sys_fork();
+    if (command.pid)
+        return command.pid < 0 ? command.pid : 0;
+    if (command.own_session)
+        sys_setsid();
+    sys_prctl(PR_SET_PDEATHSIG, SIGKILL_); /* SIGKILL is forwarded too */
+    if (sys_getppid() != parent)
+        sys_kill(sys_getpid(), SIGKILL_);
+    release_signals();
+    sys_exit(execute(argv, environment));
+}
+
+/* What is in the pipes now is owed; our own writing ends would keep the pipes open. */
+static void on_end(int status)
+{
+    command.ended = true;
+    command.status = status;
+    for EACH_STREAM (s) {
+        int waiting = 0;
+        if (s->from >= 0 && sys_ioctl(s->from, FIONREAD, &waiting) == 0)
+            s->owed = (size_t)waiting;
+    }
+    sys_close(1);
+    sys_close(2);
+}
+
+/* Orphans come to us, as to every first process of a container. A child that a terminal stopped stops us, so that the
+ * shell sees a stopped job; never in a container, where nobody would wake us. */
+static void reap(void)
+{
+    int status, pid;
+    while ((pid = sys_wait(-1, &status, WNOHANG | (command.own_session ? 0 : WUNTRACED))) > 0) {
+        bool stopped = (status & 0xff) == 0x7f;
+        if (pid == command.pid && stopped)
+            sys_kill(sys_getpid(), SIGSTOP_);
+        else if (pid == command.pid)
+            on_end(status);
+    }
+}
+
+/* Every signal that somebody sent us goes to the app. Not what the kernel sent: a terminal has sent it to the app as
+ * well, a limit is our own affair, and so is the SIGPIPE of our own write. */
+static void forward(const struct signalfd_siginfo *got)
+{
+    int number = (int)got->ssi_signo, own = sys_getpid();
+    if (number == SIGCHLD_ && got->ssi_code > 0)
+        return;
+    if (command.ended || got->ssi_code == SI_KERNEL_ || (int)got->ssi_pid == own)
+        return;
+    struct signal_info queued = {.number = number, .code = SI_QUEUE_, .sender_pid = (int)got->ssi_pid,
+                                 .sender_uid = got->ssi_uid, .value = got->ssi_ptr};
+    if (got->ssi_code == SI_QUEUE_ && sys_sigqueue(command.pid, number, &queued) == 0)
+        return;
+    sys_kill(command.pid, number);
+}
+
+static void on_signals(void)
+{
+    struct signalfd_siginfo got[8];
+    long n;
+    while ((n = sys_read(command.signals, got, sizeof got)) > 0)
+        for (long i = 0; i < n / (long)sizeof *got; i++)
+            forward(got + i);
+    reap();
+}
+
+static int exit_code(void)
+{
+    int signal = command.status & 0x7f;
+    return signal ? 128 + signal : command.status >> 8 & 0xff;
+}
+
+/* ---------------------------------------------------------------------------------------------- 7 run */
+
+/* When the child has ended and what it wrote has been sent on, those who still hold the pipes get LINGER. */
+static int64_t linger_until;
+
+static void end_lingering(void)
+{
+    bool settled = command.ended;
+    for EACH_STREAM (s)
+        settled = settled && !s->owed && s->sent == s->filled;
+    if (!settled)
+        return;
+    if (!linger_until)
+        linger_until = now() + LINGER;
+    if (now() >= linger_until)
+        for EACH_STREAM (s)
+            end_stream(s);
+}
+
+static void sooner(int64_t *wait, int64_t at)
+{
+    int64_t left = at - now();
+    left = left < 0 ? 0 : left;
+    if (*wait < 0 || left < *wait)
+        *wait = left;
+}
+
+/* How long nothing may happen, in nanoseconds; -1: for ever. */
+static int64_t longest_wait(void)
+{
+    int64_t wait = left_out.lines ? RETRY : -1;
+    if (waiting_since)
+        sooner(&wait, waiting_since + patience);
+    if (linger_until)
+        sooner(&wait, linger_until);
+    return wait;
+}
+
+/* Wait until one of the streams may go on, then let both. */
+static void turn(void)
+{
+    struct pollfd polled[6] = {{command.signals, POLLIN, 0}, {ring.main_wake, POLLIN, 0}};
+    for EACH_STREAM (s) {
+        struct pollfd *mine = polled + 2 + 2 * (s - streams);
+        bool send_first = s->full || s->sent < s->filled;
+        mine[0] = (struct pollfd){ready_to_read(s) && !send_first ? s->from : -1, POLLIN, 0};
+        mine[1] = (struct pollfd){!s->blocked && send_first ? s->to : -1, POLLOUT, 0};
+    }
+    /* Room may have come between the last attempt and this promise to sleep. */
+    bool blocked = streams[0].blocked || streams[1].blocked;
+    STORE(ring.main_waits, blocked);
+    sys_poll(polled, 6, blocked && ring_room(HEAD_BYTES + LINE_BYTES + 1) ? 0 : longest_wait());
+    if (polled[0].revents)
+        on_signals();
+    if (polled[1].revents)
+        quieten(ring.main_wake);
+    for EACH_STREAM (s)
+        pump(s, polled[2 + 2 * (s - streams)].revents || polled[3 + 2 * (s - streams)].revents);
+    say_what_was_left_out();
+    end_lingering();
+}
+
+/* Both streams have ended: the file gets what is still in the ring, and the account of what is not. A volume that
+ * refuses is asked once more; one that hangs does not keep the container from ending. */
+static void finish(void)
+{
+    struct pollfd progress = {ring.main_wake, POLLIN, 0};
+    for (;;) {
+        size_t before = LOAD(ring.tail);
+        STORE(ring.main_waits, 1);
+        STORE(ring.stage, say_what_was_left_out() ? NOTHING_MORE : LAST_ATTEMPT);
+        wake(&ring.writer_waits, ring.writer_wake);
+        if (LOAD(ring.finished))
+            return;
+        sys_poll(&progress, 1, LAST_WAIT);
+        if (progress.revents)
+            quieten(ring.main_wake);
+        else if (before == LOAD(ring.tail))
+            return;
+    }
+}
+
+/* All that must be had before the app is started: 0, or minus the error. */
+static long prepare(void)
+{
+    struct stat a, b;
+    struct resource_limit file_size;
+    for EACH_STREAM (s)
+        s->from = s->to = -1;
+    if (sys_getrlimit(RLIMIT_FSIZE, &file_size) == 0 && file_size.soft < file.max_bytes)
+        file.max_bytes = file_size.soft;
+    long error = catch_signals();
+    ring.writer_wake = above_standard(sys_eventfd(O_CLOEXEC | O_NONBLOCK));
+    ring.main_wake = above_standard(sys_eventfd(O_CLOEXEC | O_NONBLOCK));
+    if (!error)
+        error = ring.writer_wake < 0 ? ring.writer_wake : ring.main_wake < 0 ? ring.main_wake : 0;
+    if (!error)
+        error = set_up(streams, 1);
+    if (!error)
+        error = set_up(streams + 1, 2);
+    if (!error)
+        error = thread_start(writer);
+    outputs_are_one = !sys_fstat(streams[0].to, &a) && !sys_fstat(streams[1].to, &b) && same_file(&a, &b);
+    for EACH_STREAM (s)
+        s->by_tee &= !outputs_are_one;
+    sys_prctl(PR_SET_CHILD_SUBREAPER, 1);
+    return error;
+}
+
+/* Logs are never worth a failed start: what cannot be mirrored is run all the same. */
+static int run_unmirrored(char **argv, char **environment)
+{
+    take_back(streams, 1);
+    take_back(streams + 1, 2);
+    release_signals();
+    return execute(argv, environment);
+}
+
+static int run(char **argv, char **environment)
+{
+    long error = prepare();
+    if (!error)
+        error = start(argv, environment);
+    if (error) {
+        int code;
+        take_back(streams + 1, 2);
+        say("the output is not mirrored", "", error);
+        code = run_unmirrored(argv, environment);
+        return code;
+    }
+    while (!command.ended || !done(streams) || !done(streams + 1))
+        turn();
+    finish();
+    return exit_code();
+}
+
+/* ---------------------------------------------------------------------------------------------- 10 options */
+
+static const char usage[] = "usage: sidetail-mirror --file PATH [--max-bytes N] [--max-files N] -- COMMAND [ARG]...\n"
+                            "       sidetail-mirror --seed FROM TO\n"
+                            "       sidetail-mirror --init [--mkdir DIR]... [--install PATH]...\n";
+
+/* A whole number from 1; anything else is said, and the default holds. */
+static void read_number(const char *option, const char *text, uint64_t *to, uint64_t most)
+{
+    uint64_t number = 0;
+    for (const char *p = text; *p; p++) {
+        if (*p < '0' || *p > '9' || number > most) {
+            number = 0;
+            break;
+        }
+        number = number * 10 + (uint64_t)(*p - '0');
+    }
+    if (number && number <= most)
+        *to = number;
+    else
+        say(option, text, EINVAL);
+}
+
+/* The options before `--`. One that is wrong does not keep the app from starting. Returns where COMMAND begins. */
+static char **read_options(char **argv)
+{
+    for (; *argv && !same(*argv, "--"); argv++) {
+        const char *value = argv[1] && !same(argv[1], "--") ? argv[1] : NULL;
+        if (!value) {
+            say("not understood:", *argv, 0);
+            continue;
+        }
+        if (same(*argv, "--file"))
+            file.path = value;
+        else if (same(*argv, "--max-bytes"))
+            read_number("--max-bytes", value, &file.max_bytes, 1ULL << 50);
+        else if (same(*argv, "--max-files"))
+            read_number("--max-files", value, &file.max_files, 1000);
+        else {
+            say("not understood:", *argv, 0);
+            continue;
+        }
+        argv++;
+    }
+    return *argv ? argv + 1 : argv;
+}
+
+int mirror_main(int argc, char **argv, char **environment)
+{
+    if (argc > 1 && same(argv[1], "--seed")) {
+        if (argc == 4)
+            return seed(argv[2], argv[3]);
+        sys_write(2, usage, sizeof usage - 1);
+        return 0;
+    }
+    if (argc > 1 && same(argv[1], "--init"))
+        return init(argv + 2);
+    bool has_command = false;
+    for (int i = 1; i + 1 < argc; i++)
+        has_command |= same(argv[i], "--");
+    if (!has_command) {
+        sys_write(2, usage, sizeof usage - 1);
+        return 2;
+    }
+    argv = read_options(argv + 1);
+    if (file.path && length(file.path) < sizeof ((struct text *)0)->bytes - 8)
+        return run(argv, environment);
+    say("the output is not mirrored: --file is missing or too long", "", 0);
+    return execute(argv, environment);
+}
