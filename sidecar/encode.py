@@ -1,14 +1,25 @@
 """Encoding: records and a template become the bytes of a request's body.
 
-A wire form (`sidecar.wire`) says once per backend what a record looks like there: literals and
-slots. A `Template` is the form filled in for one file. `encode` writes as many records as fit.
-Two paths give the same bytes: one C function (`encode.c`, if it was built), and the wheels'.
+A backend says once what a record looks like there (`sidecar.wire`); for every file that gives a
+`Template`. `Body.append` writes as many records as fit. Two ways give the same bytes: one C
+function (`encode.c`, if it was built: `sidecar.native`), and the wheels' (`encode_wheels`).
 """
 
-from dataclasses import dataclass
+import ctypes
+import mmap
+from array import array
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import Final
 
-from sidecar.transform.records import Records
+from sidecar.encode_wheels import encode_each, encode_whole
+from sidecar.native import NEED_ROOM, Job, Library, library
+from sidecar.transform.records import PARSED_APART, Records
 from sidecar.wire import Template
+
+_SLACK: Final = 1024 * 1024
+"""Room behind the usual capacity; pages of it cost memory only when they are written to."""
+_NO_LIMIT: Final = 2**62
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,50 +27,194 @@ class Encoded:
     """Some records in their wire form."""
 
     body: bytes
-    count: int
-    """Records in it, from the first on; then `records.taken(count)` says what they stand for."""
+    ends: "array[int]"
+    """Where each record ends in `body`."""
     last_time: int
     """Nanoseconds since the epoch of the last record, as it was sent (`after` of the next)."""
 
+    def each(self) -> list[bytes]:
+        """Return the records one by one."""
+        begins = [0, *self.ends]
+        return [self.body[begin:end] for begin, end in zip(begins, self.ends, strict=False)]
 
-def encode(records: Records, template: Template, limit: int, *, after: int = 0) -> Encoded:
-    """Return as many records as fit in `limit` bytes, at least one (or what cannot be cut).
+
+def encode(records: Records, template: Template, *, after: int = 0) -> Encoded:
+    """Return all records encoded, and where each one ends.
 
     Args:
         records: at least one.
         template: of the records' file.
-        limit: bytes of the body.
-        after: only for forms with `increasing` times: the last time sent for this stream.
+        after: see `Body.append`.
     """
-    raise NotImplementedError
+    with Body(len(records.text) * 4) as body:
+        body.append(records, template, _NO_LIMIT, after=after, with_ends=True)
+        return Encoded(bytes(body.view()), body.ends, body.last_time)
 
 
 class Body:
-    """One request's body: a buffer that is filled block by block and used again.
+    """One request's body: a buffer that is filled block by block, and used again.
 
-    Not shared between threads; whoever made it closes it.
+    It belongs to one thread; whoever made it closes it. Views of it must be released before it
+    is cleared or closed.
     """
 
     def __init__(self, capacity: int) -> None:
+        """Reserve address space; `capacity`: the bytes that a body usually has."""
         self.size = 0
         """Bytes written."""
-        self._capacity = capacity
+        self.last_time = 0
+        """Nanoseconds since the epoch of the record written last, as it was sent."""
+        self.ends: array[int] = array("q")
+        """Where the records of the last `append` end, if they were asked for."""
+        self._usual = capacity
+        self._library: Library | None = library()
+        self._job = Job()
+        self._memory = _reserve(capacity + _SLACK)
 
-    def append(self, records: Records, template: Template, limit: int, *, after: int = 0) -> int:
+    def __enter__(self) -> "Body":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def append(
+        self,
+        records: Records,
+        template: Template,
+        limit: int,
+        *,
+        after: int = 0,
+        with_ends: bool = False,
+    ) -> int:
         """Write as many records as keep `size` within `limit`; return how many.
 
-        None fits: 0, but where the body is empty at least one is written.
+        None fits: 0, but where the body is empty at least one is written (and what cannot be
+        parted from it). The count is one that a batch may end with: `Records.cut`.
+
+        Args:
+            records: at least one.
+            template: of the records' file.
+            limit: bytes of the body.
+            after: for a template of `increasing` times: the last time that was sent for this
+                file, nanoseconds since the epoch; `last_time` is the next one's.
+            with_ends: fill in `ends`.
         """
-        raise NotImplementedError
+        records = _with_parsed_as(records, template)
+        must = 0 if self.size else records.together()
+        interleaved = records.columns is not None and records.columns.stops is not None
+        ends = array("q", bytes(8 * records.count)) if with_ends or interleaved else None
+        self.last_time = after
+        size = self.size
+        if self._library is None:
+            done = self._append_wheels(records, template, limit, must, ends)
+        else:
+            done = self._append_native(self._library, records, template, limit, must, ends)
+        if interleaved and ends is not None and done < records.count:
+            done = records.cut(done)
+            self.size = ends[done - 1] if done else size
+        self.ends = array("q") if ends is None else ends[:done]
+        return done
+
+    def write(self, content: bytes) -> None:
+        """Append `content` as it is: what stands around or between the records of a body."""
+        self._make_room(self.size + len(content))
+        self._memory[self.size : self.size + len(content)] = content
+        self.size += len(content)
 
     def view(self) -> memoryview:
-        """Return what was written; release it before the next `append` or `clear`."""
-        raise NotImplementedError
+        """Return what was written; to be released before `clear` and `close`."""
+        return memoryview(self._memory)[: self.size]
 
     def clear(self) -> None:
         """Begin anew; memory beyond the usual size goes back to the system."""
-        raise NotImplementedError
+        if self.size > self._usual + _SLACK // 4:
+            begin = -(-self._usual // mmap.PAGESIZE) * mmap.PAGESIZE
+            self._memory.madvise(mmap.MADV_DONTNEED, begin, len(self._memory) - begin)
+        self.size = 0
+        self.ends = array("q")
 
     def close(self) -> None:
         """Give the memory back."""
-        raise NotImplementedError
+        self._memory.close()
+
+    def _append_wheels(
+        self,
+        records: Records,
+        template: Template,
+        limit: int,
+        must: int,
+        ends: "array[int] | None",
+    ) -> int:
+        if ends is None and not template.framed:
+            whole, times = encode_whole(records, template, self.last_time)
+            if self.size + len(whole) <= limit or must >= records.count:
+                self.write(whole)
+                self.last_time = times[-1]
+                return records.count
+        encoded, times = encode_each(records, template, self.last_time)
+        places = list(accumulate(map(len, encoded), initial=self.size))[1:]
+        done = records.count
+        while done > must and places[done - 1] > limit:
+            done -= 1
+        self.write(b"".join(encoded[:done]))
+        self.last_time = times[done - 1] if done else self.last_time
+        if ends is not None:
+            ends[:] = array("q", places)
+        return done
+
+    def _append_native(
+        self,
+        native: Library,
+        records: Records,
+        template: Template,
+        limit: int,
+        must: int,
+        ends: "array[int] | None",
+    ) -> int:
+        job = self._job
+        after = self.last_time
+        job.must, job.limit = must, limit
+        job.record_ends = None if ends is None else ends.buffer_info()[0]
+        while True:
+            job.size, job.last_time, job.capacity = self.size, after, len(self._memory)
+            job.out = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
+            if native.encode(records, template, job) != NEED_ROOM:
+                break
+            self._make_room(job.needed + _SLACK)
+        self.size, self.last_time = job.size, job.last_time
+        return int(job.done)
+
+    def _make_room(self, capacity: int) -> None:
+        if capacity <= len(self._memory):
+            return
+        larger = _reserve(2 * capacity)
+        larger[: self.size] = self._memory[: self.size]
+        # The old memory lives on while somebody has a view of it.
+        self._memory = larger
+
+
+def _reserve(capacity: int) -> mmap.mmap:
+    return mmap.mmap(-1, capacity, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+
+
+def _with_parsed_as(records: Records, template: Template) -> Records:
+    """Return the records with `parsed` in the form that the template's backend takes."""
+    columns, convert = records.columns, template.parsed_as
+    if convert is None or columns is None:
+        return records
+    if columns.parsed_begins is None or columns.parsed_ends is None:
+        return records
+    marks = columns.marks or array("q", bytes(8 * records.count))
+    texts = [
+        (records.parsed if mark & PARSED_APART else records.text)[begin:end]
+        for begin, end, mark in zip(columns.parsed_begins, columns.parsed_ends, marks, strict=True)
+    ]
+    converted = [convert(text) if text else b"" for text in texts]
+    ends = array("q", accumulate(map(len, converted)))
+    apart = array("q", [mark | PARSED_APART for mark in marks])
+    begins = array("q", [0, *ends[:-1]])
+    return replace(
+        records,
+        parsed=b"".join(converted),
+        columns=replace(columns, marks=apart, parsed_begins=begins, parsed_ends=ends),
+    )

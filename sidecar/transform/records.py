@@ -1,68 +1,94 @@
 """Records: what step 4 makes of a block, as columns of numbers over one run of bytes.
 
-In: rows of numbers and the bytes they point into. Out: the same, cut, counted and picked.
-There is no object per record. A block whose lines need nothing is *plain*: the bytes as they
-were read, no rows at all; the encoder finds the line ends itself.
+There is no object per record. A block whose lines need nothing done to them is *plain*: the
+bytes as they were read, without any columns; the encoder finds the ends of the lines itself.
 """
 
 from array import array
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from itertools import accumulate, chain, islice
 from typing import Final
 
 from sidecar.block import FileFacts
 
-BEGIN: Final = 0
-"""Columns of a row. BEGIN and END: where the message stands in `text`."""
-END: Final = 1
-OFFSET: Final = 2
-"""Of the record's first byte in its file."""
-NEXT: Final = 3
-"""The offset at which reading may go on after this record, or NO_CUT."""
-TIME: Final = 4
-"""Nanoseconds since the epoch, or NO_TIME: then the time is when the block was read."""
-MARKS: Final = 5
-"""Small facts in one number: see the masks and shifts below."""
-LINES: Final = 6
-"""Lines of the file that the record is made of."""
-LEFT_OUT: Final = 7
-"""Lines left out between the record before and this one: filtered + (empty << 32)."""
-TRUNCATED: Final = 8
-"""Bytes left out of the line."""
-PARSED_BEGIN: Final = 9
-"""PARSED_BEGIN and PARSED_END: where the JSON text of `parsed` stands; equal for none."""
-PARSED_END: Final = 10
-WIDTH: Final = 11
-"""Numbers in a row."""
+Column = array
+"""Signed 64-bit numbers (`q`), one a record."""
 
-NO_CUT: Final = -1
-"""In NEXT: a record further on began before this one ended (CRI streams that interleave), so
-that a batch must not end here."""
+NO_END: Final = 2**63 - 1
+"""In `stops`, while a block is transformed: the record is still open."""
 NO_TIME: Final = -(2**63)
+"""In `times`: the line says none, the time is when its block was read."""
 
 SEVERITY_MASK: Final = 0b111
-"""0 for none, else 1 + the place in `contract.record.SEVERITIES`."""
+"""In `marks`: 0 for none, else 1 + the place in `contract.record.SEVERITIES`."""
 IOSTREAM_SHIFT: Final = 3
-"""Two bits: 0 for none, 1 for stdout, 2 for stderr."""
+"""In `marks`, two bits: 0 for none, 1 for stdout, 2 for stderr."""
 ERROR_SHIFT: Final = 5
-"""Three bits: 0 for none, else 1 + the place in PARSE_ERRORS."""
+"""In `marks`, three bits: 0 for none, else 1 + the place in PARSE_ERRORS."""
 PARSED_APART: Final = 1 << 8
-"""The span of `parsed` points into `Records.parsed`, not into `Records.text`."""
+"""In `marks`: the span of `parsed` is one of `Records.parsed`, not of `Records.text`."""
 REDACTED: Final = 1 << 9
-"""A redaction changed the record: the line's own bytes (`message.raw`) are never sent."""
+"""In `marks`: a redaction changed the message; its own bytes (`message.raw`) are never sent."""
 
 PARSE_ERRORS: Final = (
     "not a JSON object",
-    "a key twice in one object",
+    "a key stands twice in one object",
     "nested too deep",
-    "a number out of range",
-    "a secret in its structure",
+    "a number is out of range",
+    "a redaction went through its structure",
 )
 
 FILTERED: Final = "filtered"
 """A reason in `dropped`: left out by `keep` or `drop`."""
 EMPTY: Final = "empty"
 """A reason in `dropped`: left out by `skip_empty`."""
+_EMPTY_SHIFT: Final = 32
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Columns:
+    """One number a record in each column; None stands for the same number everywhere."""
+
+    begins: "Column[int]"
+    """Where the message begins in `Records.text`."""
+    ends: "Column[int]"
+    """Where it ends; nothing of the newline is in it."""
+    offsets: "Column[int]"
+    """Of the record's first byte in its file; ascending."""
+    stops: "Column[int] | None" = None
+    """Offset after the record's last line. None: each stops before the next begins; given
+    where records interleave, as the two streams of a CRI file do."""
+    times: "Column[int] | None" = None
+    """Nanoseconds since the epoch, or NO_TIME. None: NO_TIME."""
+    marks: "Column[int] | None" = None
+    """Small facts in one number: masks and shifts above. None: 0."""
+    lines: "Column[int] | None" = None
+    """Lines of the file that the record is made of. None: 1."""
+    left_out: "Column[int] | None" = None
+    """Lines left out between the record before and this one: filtered + (empty << 32).
+    None: 0."""
+    truncated: "Column[int] | None" = None
+    """Bytes left out of the line. None: 0."""
+    parsed_begins: "Column[int] | None" = None
+    """Where the JSON text of `parsed` begins. None: there is none."""
+    parsed_ends: "Column[int] | None" = None
+    """Where it ends; not after its begin where the record has none."""
+
+    def slice(self, first: int, stop: int) -> "Columns":
+        """Return the columns of the records from `first` up to `stop`."""
+        return self._each(lambda column: column[first:stop])
+
+    def pick(self, indices: list[int]) -> "Columns":
+        """Return the columns of the records at `indices`."""
+        return self._each(lambda column: _pick(column, indices))
+
+    def _each(self, change: "Callable[[Column[int]], Column[int]]") -> "Columns":
+        columns = {name: getattr(self, name) for name in _COLUMNS}
+        return Columns(**{name: change(old) for name, old in columns.items() if old is not None})
+
+
+_COLUMNS: Final = [field.name for field in fields(Columns)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +107,8 @@ class Taken:
 class Records:
     """The records of one block, in the order of their first bytes in the file.
 
-    `rows is None` says plain: each line of `text` is a record, the first begins at the
-    file's offset `start`.
+    Without `columns` they are plain: each line of `text` is a record, and the first one
+    begins at the offset `start` of the file.
     """
 
     facts: FileFacts
@@ -94,57 +120,139 @@ class Records:
     """The offset consumed when all records (and what is left out) are settled. Less than the
     block's end where a record is still open; equal to `start` where there is nothing yet."""
     text: bytes
-    rows: "array[int] | None" = None
+    count: int
+    """How many records there are."""
+    columns: Columns | None = None
     parsed: bytes = b""
     left_out: int = 0
-    """Lines left out after the last record, packed like LEFT_OUT."""
-    nul_bytes: int = 0
-    """NULs at the heads of lines that are in no record (holes that were filled)."""
-
-    @property
-    def count(self) -> int:
-        """How many records there are."""
-        if self.rows is not None:
-            return len(self.rows) // WIDTH
-        return self.text.count(b"\n") + (not self.text.endswith(b"\n"))
+    """Lines left out after the last record, packed like `Columns.left_out`."""
+    nuls: tuple[tuple[int, int], ...] = ()
+    """(offset, how many): NULs at the heads of lines (holes that were filled), in no record."""
+    splits: tuple[int, ...] = ()
+    """Offsets at which a record was ended only because it reached `max_line_bytes`."""
 
     @property
     def line_count(self) -> int:
         """Lines of the file in the records; what is left out does not count."""
-        return self.count if self.rows is None else sum(self.rows[LINES::WIDTH])
+        lines = None if self.columns is None else self.columns.lines
+        return self.count if lines is None else sum(lines)
 
     @property
     def dropped(self) -> Mapping[str, int]:
         """Reason → lines of the file that are in no record."""
         return self.taken(self.count).dropped
 
+    @property
+    def nul_bytes(self) -> int:
+        """How many NULs at the heads of lines are in no record."""
+        return sum(count for _, count in self.nuls)
+
     def taken(self, count: int) -> Taken:
-        """Return what the first `count` records stand for (0 to `self.count`)."""
-        rows = self.rows
-        if rows is None:
-            return Taken(self._plain_end(count), count, {})
-        lines = sum(rows[LINES : count * WIDTH : WIDTH])
-        left_out = sum(rows[LEFT_OUT : count * WIDTH : WIDTH])
-        if count * WIDTH == len(rows):
+        """Return what the first `count` records stand for (0 to `self.count`, see `cut`)."""
+        columns = self.columns
+        if columns is None:
+            return Taken(self._line_offset(count), count, {})
+        lines = count if columns.lines is None else sum(columns.lines[:count])
+        left_out = 0 if columns.left_out is None else sum(columns.left_out[: count + 1])
+        if count == self.count:
             return Taken(self.end, lines, _unpack(left_out + self.left_out))
-        end = rows[(count - 1) * WIDTH + NEXT] if count else self.start
-        return Taken(end, lines, _unpack(left_out))
+        return Taken(columns.offsets[count], lines, _unpack(left_out))
+
+    def cut(self, count: int) -> int:
+        """Return the largest number of records, at most `count`, that a batch may end with.
+
+        Where records interleave, one may still run on behind the beginning of the next; then
+        0 may be all that is left, and `together` says how many have to go together.
+        """
+        stops = None if self.columns is None else self.columns.stops
+        if self.columns is None or stops is None or count == self.count:
+            return count
+        offsets = self.columns.offsets
+        reached = list(accumulate(stops[:count], max))
+        while count and reached[count - 1] > offsets[count]:
+            count -= 1
+        return count
+
+    def together(self) -> int:
+        """Return the smallest number of records, at least one, that a batch may end with."""
+        stops = None if self.columns is None else self.columns.stops
+        if self.columns is None or stops is None:
+            return min(1, self.count)
+        later = chain(self.columns.offsets[1:], [NO_END])
+        pairs = zip(accumulate(stops, max), later, strict=True)
+        return next(count for count, (reached, offset) in enumerate(pairs, 1) if reached <= offset)
 
     def slice(self, first: int, stop: int) -> "Records":
-        """Return the records from `first` up to `stop`, with the offsets that go with them."""
-        raise NotImplementedError
+        """Return the records from `first` up to `stop`, with the part of the file they are."""
+        begin = self.start if first == 0 else self.taken(first).end
+        end = self.taken(stop).end
+        if self.columns is None:
+            text = self.text[begin - self.start : end - self.start]
+            return replace(self, start=begin, end=end, text=text, count=stop - first)
+        columns = self.columns.slice(first, stop)
+        if first and first < stop and columns.left_out is not None:
+            columns.left_out[0] = 0  # those lines were consumed with the record before them
+        return replace(
+            self,
+            start=begin,
+            end=end,
+            count=stop - first,
+            columns=columns,
+            left_out=self.left_out if stop == self.count else _at(self.columns.left_out, stop),
+            nuls=tuple(run for run in self.nuls if begin <= run[0] < end),
+            splits=tuple(offset for offset in self.splits if begin < offset <= end),
+        )
 
     def pick(self, indices: Iterable[int]) -> "Records":
         """Return the records at `indices` (ascending), to be sent again by themselves.
 
-        `end` and what is left out mean nothing there: the whole was used before.
+        What they stand for in the file was said by the whole: `start`, `end` and what is left
+        out are not those of the pick.
         """
-        raise NotImplementedError
+        from sidecar.transform.lines import with_columns
 
-    def _plain_end(self, count: int) -> int:
-        raise NotImplementedError
+        chosen = list(indices)
+        whole = with_columns(self)
+        columns = None if whole.columns is None else whole.columns.pick(chosen)
+        return replace(whole, columns=columns, count=len(chosen))
+
+    def offset(self, index: int) -> int:
+        """Return the offset of the record at `index`; its id is made of it."""
+        return self._line_offset(index) if self.columns is None else self.columns.offsets[index]
+
+    def message(self, index: int) -> bytes:
+        """Return the message of the record at `index`, as bytes."""
+        if self.columns is None:
+            begin = self._line_offset(index) - self.start
+            end = self.text.find(b"\n", begin)
+            line = self.text[begin:end] if end >= 0 else self.text[begin:]
+            return line.removesuffix(b"\r") if end >= 0 else line
+        return self.text[self.columns.begins[index] : self.columns.ends[index]]
+
+    def _line_offset(self, count: int) -> int:
+        """Return the offset after `count` plain lines."""
+        if count == 0:
+            return self.start
+        if count == self.count:
+            return self.end
+        return self.start + sum(len(line) + 1 for line in islice(self.text.split(b"\n"), count))
+
+
+def pack_left_out(*, filtered: int = 0, empty: int = 0) -> int:
+    """Return lines left out, by reason, as one number that can be added to others."""
+    return filtered + (empty << _EMPTY_SHIFT)
 
 
 def _unpack(left_out: int) -> Mapping[str, int]:
-    counts = {FILTERED: left_out & 0xFFFFFFFF, EMPTY: left_out >> 32}
+    if not left_out:
+        return {}
+    counts = {FILTERED: left_out & ((1 << _EMPTY_SHIFT) - 1), EMPTY: left_out >> _EMPTY_SHIFT}
     return {reason: lines for reason, lines in counts.items() if lines}
+
+
+def _pick(column: "Column[int]", indices: list[int]) -> "Column[int]":
+    return array("q", [column[index] for index in indices])
+
+
+def _at(column: "Column[int] | None", index: int) -> int:
+    return 0 if column is None else column[index]

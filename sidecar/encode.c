@@ -1,0 +1,847 @@
+/* The encoder: lines or columns of records, and a template, become the bytes of a body.
+ *
+ * Loaded with ctypes by sidecar/native.py; sidecar/encode_wheels.py says the same in Python and
+ * is what this file is tested against, byte by byte. No memory is allocated here, nothing is
+ * kept between calls, and the interpreter's lock is not held: several workers may encode.
+ *
+ * Every write is covered by one check per record: `most_bytes` is never less than what the
+ * record can take.
+ */
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__SSE2__) && !defined(SIDETAIL_PORTABLE)
+#include <emmintrin.h>
+#define HAVE_SSE2 1
+#endif
+
+#define EXPORT __attribute__((visibility("default")))
+
+typedef uint8_t byte;
+
+/* Changes whenever a caller of another version could go wrong: see sidecar/native.py. */
+enum { INTERFACE = 1 };
+
+/* Operations of a template's program: see sidecar/wire.py for what they mean. */
+enum {
+    LITERAL, OFFSET, TIME, READ_AT, MESSAGE, RAW_MESSAGE, TRUNCATED, SEVERITY, IOSTREAM,
+    PARSE_ERROR, PARSED, MAP_HEADER, OPERATIONS
+};
+enum { TEXT_JSON, TEXT_UTF8, TEXT_MSGPACK };
+enum { NUMBER_DECIMAL, NUMBER_MSGPACK };
+enum { CLOCK_RFC3339, CLOCK_MICROSECONDS, CLOCK_NANOSECONDS, CLOCK_EVENT_TIME };
+
+/* Numbers that each operation is followed by. A literal is two: place and length. */
+static const byte operands[OPERATIONS] = {2, 1, 1, 1, 1, 5, 5, 16, 8, 16, 4, 1};
+
+/* Bits of `marks`: see sidecar/transform/records.py. */
+enum {
+    SEVERITY_MASK = 7, IOSTREAM_SHIFT = 3, IOSTREAM_MASK = 3, ERROR_SHIFT = 5, ERROR_MASK = 7,
+    PARSED_APART = 1 << 8, REDACTED = 1 << 9
+};
+#define NO_TIME INT64_MIN
+#define SECOND INT64_C(1000000000)
+
+/* One call's work; sidecar/native.py fills it in as an array of 64-bit numbers. */
+struct job {
+    int64_t program_length;
+    int64_t framed;
+    int64_t increasing;
+    int64_t text_length;
+    int64_t count;           /* records, or lines of a plain block */
+    int64_t must;            /* so many first records are written whatever `limit` says */
+    int64_t start;           /* plain: offset of the text's first byte in its file */
+    int64_t read_at;
+    byte *out;
+    int64_t size;            /* in and out: bytes of `out` that are written */
+    int64_t limit;           /* of `size` */
+    int64_t capacity;        /* of `out` */
+    const int64_t *begins;   /* columns; all absent: the text is plain lines */
+    const int64_t *ends;
+    const int64_t *offsets;
+    const int64_t *times;    /* this and the next ones may be absent */
+    const int64_t *marks;
+    const int64_t *truncated;
+    const int64_t *parsed_begins;
+    const int64_t *parsed_ends;
+    int64_t *record_ends;    /* out, may be absent: `size` after each record */
+    int64_t last_time;       /* in and out, for `increasing` */
+    int64_t done;            /* out: records written */
+    int64_t needed;          /* out, with NEED_ROOM: the capacity that the next record needs */
+};
+
+/* What sidetail_encode returns. */
+enum { ALL, LIMIT_REACHED, NEED_ROOM };
+
+struct record {
+    const byte *message;
+    const byte *end;
+    const byte *readable;  /* end of the memory that may be read, not before `end` */
+    int64_t offset;
+    int64_t time;
+    int64_t marks;
+    int64_t truncated;
+    const byte *parsed;
+    int64_t parsed_length;
+    int invalid;           /* is the message UTF-8? -1: nobody looked yet */
+    int offset_length;     /* of offset_digits; 0: not yet written */
+    char offset_digits[20];
+};
+
+/* The text of a second is the same for many lines in a row. */
+struct second {
+    int64_t at;
+    char text[20];
+};
+
+/* ---- UTF-8 ---- */
+
+/* Return how many bytes at `in` belong to one character, or to the piece of one that CPython's
+ * decoder replaces by a single U+FFFD (the longest valid beginning of a sequence, or one byte).
+ * `*valid` says which. `*in` is not ASCII. Source: Unicode 15, 3.9, table 3-7.
+ */
+static inline int sequence(const byte *in, const byte *end, int *valid)
+{
+    byte lead = in[0], low = 0x80, high = 0xBF;
+    int length;
+
+    *valid = 0;
+    if (lead >= 0xC2 && lead <= 0xDF) {
+        length = 2;
+    } else if (lead >= 0xE0 && lead <= 0xEF) {
+        length = 3;
+        if (lead == 0xE0)
+            low = 0xA0;
+        if (lead == 0xED)
+            high = 0x9F;
+    } else if (lead >= 0xF0 && lead <= 0xF4) {
+        length = 4;
+        if (lead == 0xF0)
+            low = 0x90;
+        if (lead == 0xF4)
+            high = 0x8F;
+    } else {
+        return 1;
+    }
+    if (end - in < 2 || in[1] < low || in[1] > high)
+        return 1;
+    for (int at = 2; at < length; at++)
+        if (end - in <= at || (in[at] & 0xC0) != 0x80)
+            return at;
+    *valid = 1;
+    return length;
+}
+
+static int is_utf8(const byte *in, const byte *end)
+{
+    while (in < end) {
+        uint64_t eight;
+        int valid;
+
+        if (end - in >= 8) {
+            memcpy(&eight, in, 8);
+            if (!(eight & UINT64_C(0x8080808080808080))) {
+                in += 8;
+                continue;
+            }
+        }
+        if (*in < 0x80) {
+            in++;
+            continue;
+        }
+        in += sequence(in, end, &valid);
+        if (!valid)
+            return 0;
+    }
+    return 1;
+}
+
+static inline byte *put(byte *out, const void *bytes, int64_t length)
+{
+    memcpy(out, bytes, (size_t)length);
+    return out + length;
+}
+
+static inline byte *put_character(byte *out, const byte **in, const byte *end, int *invalid)
+{
+    int valid, length = sequence(*in, end, &valid);
+
+    if (valid) {
+        out = put(out, *in, length);
+    } else {
+        out = put(out, "\xEF\xBF\xBD", 3);
+        *invalid = 1;
+    }
+    *in += length;
+    return out;
+}
+
+static byte *put_utf8(byte *out, struct record *record)
+{
+    const byte *in = record->message;
+
+    if (record->invalid < 0)
+        record->invalid = !is_utf8(in, record->end);
+    if (!record->invalid)
+        return put(out, in, record->end - in);
+    while (in < record->end) {
+        if (*in < 0x80)
+            *out++ = *in++;
+        else
+            out = put_character(out, &in, record->end, &record->invalid);
+    }
+    return out;
+}
+
+/* ---- JSON strings ---- */
+
+/* What orjson writes for the characters that cannot stand as they are. */
+static byte *put_escape(byte *out, byte character)
+{
+    static const char hex[] = "0123456789abcdef";
+    static const char letters[] = "btn\0fr"; /* for \b \t \n (VT) \f \r */
+
+    *out++ = '\\';
+    if (character == '"' || character == '\\') {
+        *out++ = character;
+    } else if (character >= 8 && character <= 13 && character != 11) {
+        *out++ = (byte)letters[character - 8];
+    } else {
+        out = put(out, "u00", 3);
+        *out++ = (byte)hex[character >> 4];
+        *out++ = (byte)hex[character & 15];
+    }
+    return out;
+}
+
+static inline int is_special(byte character)
+{
+    return character < 0x20 || character == '"' || character == '\\' || character >= 0x80;
+}
+
+#ifdef HAVE_SSE2
+/* Store sixteen bytes and return which of them are special, one bit each. */
+static inline unsigned copy_sixteen(byte *out, const byte *in)
+{
+    __m128i sixteen = _mm_loadu_si128((const __m128i *)(const void *)in);
+    /* Signed: less than a space are the control characters and all bytes from 0x80 on. */
+    __m128i special = _mm_cmplt_epi8(sixteen, _mm_set1_epi8(' '));
+
+    special = _mm_or_si128(special, _mm_cmpeq_epi8(sixteen, _mm_set1_epi8('"')));
+    special = _mm_or_si128(special, _mm_cmpeq_epi8(sixteen, _mm_set1_epi8('\\')));
+    _mm_storeu_si128((__m128i *)(void *)out, sixteen);
+    return (unsigned)_mm_movemask_epi8(special);
+}
+#endif
+
+/* Copy what stands as it is up to the first special character, or `end`. May write up to
+ * 16 bytes more than it says (`fixed_bytes` has room for them).
+ */
+static inline byte *put_simple(byte *out, const byte **at, const byte *end, const byte *readable)
+{
+    const byte *in = *at;
+#ifdef HAVE_SSE2
+    while (readable - in >= 16) {
+        unsigned mask = copy_sixteen(out, in);
+        int clear;
+
+        if (end - in < 16)
+            mask |= 1U << (end - in);
+        if (!mask) {
+            in += 16;
+            out += 16;
+            continue;
+        }
+        clear = __builtin_ctz(mask);
+        *at = in + clear;
+        return out + clear;
+    }
+#else
+    (void)readable;
+    while (end - in >= 8) {
+        const uint64_t ones = UINT64_C(0x0101010101010101), tops = ones << 7;
+        uint64_t eight, quote, backslash;
+
+        memcpy(&eight, in, 8);
+        quote = eight ^ (ones * '"');
+        backslash = eight ^ (ones * '\\');
+        if ((eight | (eight - ones * ' ') | (quote - ones) | (backslash - ones)) & tops)
+            break;
+        out = put(out, in, 8);
+        in += 8;
+    }
+#endif
+    while (in < end && !is_special(*in))
+        *out++ = *in++;
+    *at = in;
+    return out;
+}
+
+static byte *put_json(byte *out, struct record *record)
+{
+    const byte *in = record->message, *end = record->end;
+    int invalid = 0;
+
+    while (in < end) {
+        out = put_simple(out, &in, end, record->readable);
+        while (in < end && *in >= 0x80)
+            out = put_character(out, &in, end, &invalid);
+        if (in < end && is_special(*in))
+            out = put_escape(out, *in++);
+    }
+    record->invalid = invalid;
+    return out;
+}
+
+/* ---- numbers, times, base64 ---- */
+
+static const char pairs[] =
+    "00010203040506070809101112131415161718192021222324252627282930313233343536373839"
+    "40414243444546474849505152535455565758596061626364656667686970717273747576777879"
+    "8081828384858687888990919293949596979899";
+
+/* Write a number's digits up to `end`; return where they begin. */
+static inline char *digits_before(char *end, uint64_t number)
+{
+    for (; number >= 100; number /= 100)
+        memcpy(end -= 2, pairs + 2 * (number % 100), 2);
+    if (number >= 10)
+        return memcpy(end - 2, pairs + 2 * number, 2);
+    *--end = (char)('0' + number);
+    return end;
+}
+
+static byte *put_decimal(byte *out, int64_t number)
+{
+    char digits[20], *end = digits + sizeof digits;
+    char *begin = digits_before(end, number < 0 ? 0 - (uint64_t)number : (uint64_t)number);
+
+    if (number < 0)
+        *out++ = '-';
+    return put(out, begin, end - begin);
+}
+
+static byte *put_big_endian(byte *out, uint64_t number, int length)
+{
+    while (length--)
+        *out++ = (byte)(number >> (8 * length));
+    return out;
+}
+
+static byte *put_number(byte *out, int64_t number, int64_t form)
+{
+    if (form == NUMBER_DECIMAL)
+        return put_decimal(out, number);
+    *out++ = 0xCF;
+    return put_big_endian(out, (uint64_t)number, 8);
+}
+
+/* Write exactly `length` digits of a number that is not negative. */
+static inline void put_digits(char *out, int64_t number, int length)
+{
+    for (; length > 1; number /= 100)
+        memcpy(out + (length -= 2), pairs + 2 * (number % 100), 2);
+    if (length)
+        out[0] = (char)('0' + number % 10);
+}
+
+/* Days since 1970-01-01 as a date of the Gregorian calendar; `text` gets 2024-05-01.
+ * Counted in eras of 400 years that begin on a 1 March.
+ */
+static void put_date(char *text, int64_t days)
+{
+    int64_t era, day, year, month;
+
+    days += 719468;
+    era = (days >= 0 ? days : days - 146096) / 146097;
+    day = days - era * 146097;
+    year = (day - day / 1460 + day / 36524 - day / 146096) / 365;
+    day -= 365 * year + year / 4 - year / 100;
+    month = (5 * day + 2) / 153;
+    day -= (153 * month + 2) / 5;
+    year += era * 400 + (month >= 10);
+    month += month < 10 ? 3 : -9;
+    put_digits(text, year, 4);
+    text[4] = '-';
+    put_digits(text + 5, month, 2);
+    text[7] = '-';
+    put_digits(text + 8, day + 1, 2);
+}
+
+static void make_second(struct second *second, int64_t at)
+{
+    int64_t days = at / 86400, rest = at % 86400;
+
+    if (rest < 0) {
+        rest += 86400;
+        days--;
+    }
+    second->at = at;
+    put_date(second->text, days);
+    second->text[10] = 'T';
+    put_digits(second->text + 11, rest / 3600, 2);
+    second->text[13] = ':';
+    put_digits(second->text + 14, rest / 60 % 60, 2);
+    second->text[16] = ':';
+    put_digits(second->text + 17, rest % 60, 2);
+    second->text[19] = '.';
+}
+
+static byte *put_event_time(byte *out, int64_t at, int64_t rest)
+{
+    if (at < 0)
+        at = rest = 0;
+    if (at > UINT32_MAX)
+        at = UINT32_MAX;
+    out = put_big_endian(out, (uint64_t)at, 4);
+    return put_big_endian(out, (uint64_t)rest, 4);
+}
+
+static byte *put_time(byte *out, int64_t time, int64_t form, struct second *second)
+{
+    int64_t at = time / SECOND, rest = time % SECOND;
+    int digits = form == CLOCK_MICROSECONDS ? 6 : 9;
+
+    if (form == CLOCK_NANOSECONDS)
+        return put_decimal(out, time);
+    if (rest < 0) {
+        rest += SECOND;
+        at--;
+    }
+    if (form == CLOCK_EVENT_TIME)
+        return put_event_time(out, at, rest);
+    if (at != second->at)
+        make_second(second, at);
+    out = put(out, second->text, 20);
+    put_digits((char *)out, digits == 6 ? rest / 1000 : rest, digits);
+    out += digits;
+    *out++ = 'Z';
+    return out;
+}
+
+static byte *put_base64(byte *out, const byte *in, const byte *end)
+{
+    static const char alphabet[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+    for (; in < end; in += 3) {
+        int64_t left = end - in;
+        uint32_t three = (uint32_t)in[0] << 16;
+
+        if (left > 1)
+            three |= (uint32_t)in[1] << 8;
+        if (left > 2)
+            three |= in[2];
+        *out++ = (byte)alphabet[three >> 18];
+        *out++ = (byte)alphabet[three >> 12 & 63];
+        *out++ = left > 1 ? (byte)alphabet[three >> 6 & 63] : '=';
+        *out++ = left > 2 ? (byte)alphabet[three & 63] : '=';
+    }
+    return out;
+}
+
+/* ---- one record ---- */
+
+/* A template's program is looked through once in a call: what no record of it can write is
+ * left out, and what all records write alike is joined into one literal.
+ */
+struct step {
+    int64_t code;
+    const byte *text;      /* LITERAL */
+    int64_t length;
+    const int64_t *at;     /* any other: its operands */
+};
+
+enum { MOST_STEPS = 64, SCRATCH = 4096 };
+
+struct context {
+    const byte *literals;
+    const int64_t *program;
+    const struct job *job;
+    struct second second;
+    int64_t fixed;         /* most bytes of a record's literals, numbers, slack */
+    int64_t each;          /* most bytes for one byte of its message */
+    int64_t parsed_slots;
+    int steps;
+    struct step step[MOST_STEPS];
+    int64_t scratch_used;
+    byte scratch[SCRATCH];
+};
+
+static inline byte *put_literal(byte *out, const byte *literals, const int64_t *literal)
+{
+    return put(out, literals + literal[0], literal[1]);
+}
+
+static int raw_is_sent(struct record *record)
+{
+    if (record->marks & REDACTED)
+        return 0;
+    if (record->invalid < 0)
+        record->invalid = !is_utf8(record->message, record->end);
+    return record->invalid;
+}
+
+static byte *put_message(byte *out, struct record *record, int64_t form)
+{
+    byte *begin = out;
+
+    if (form == TEXT_JSON)
+        return put_json(out, record);
+    if (form == TEXT_UTF8)
+        return put_utf8(out, record);
+    out = put_utf8(out + 5, record);
+    *begin = 0xDB;
+    put_big_endian(begin + 1, (uint64_t)(out - begin - 5), 4);
+    return out;
+}
+
+static byte *put_raw(byte *out, const struct record *record, int64_t form)
+{
+    byte *begin = out;
+
+    if (form != TEXT_MSGPACK)
+        return put_base64(out, record->message, record->end);
+    out = put_base64(out + 5, record->message, record->end);
+    *begin = 0xDB;
+    put_big_endian(begin + 1, (uint64_t)(out - begin - 5), 4);
+    return out;
+}
+
+static int64_t severity_of(const struct record *record)
+{
+    return record->marks & SEVERITY_MASK;
+}
+
+static int64_t stream_of(const struct record *record)
+{
+    return record->marks >> IOSTREAM_SHIFT & IOSTREAM_MASK;
+}
+
+static int64_t error_of(const struct record *record)
+{
+    return record->marks >> ERROR_SHIFT & ERROR_MASK;
+}
+
+/* Count the facts of a record that are present and have an operation in the program. */
+static int64_t facts_present(const struct context *context, struct record *record)
+{
+    const int64_t *at = context->program, *end = at + context->job->program_length;
+    int64_t present = 0;
+
+    for (; at < end; at += 1 + operands[*at]) {
+        switch (*at) {
+        case SEVERITY:
+            present += severity_of(record) % SEVERITY_MASK != 0;
+            break;
+        case IOSTREAM:
+            present += stream_of(record) % IOSTREAM_MASK != 0;
+            break;
+        case RAW_MESSAGE:
+            present += raw_is_sent(record);
+            break;
+        case TRUNCATED:
+            present += record->truncated > 0;
+            break;
+        case PARSED:
+            present += record->parsed_length > 0;
+            break;
+        case PARSE_ERROR:
+            present += at[2 + 2 * error_of(record)] > 0;
+            break;
+        default:
+            break;
+        }
+    }
+    return present;
+}
+
+static byte *put_offset(byte *out, struct record *record, int64_t form)
+{
+    char *end = record->offset_digits + sizeof record->offset_digits, *begin;
+
+    if (form != NUMBER_DECIMAL)
+        return put_number(out, record->offset, form);
+    if (!record->offset_length) /* it mostly stands there twice: in the id and by itself */
+        record->offset_length = (int)(end - digits_before(end, (uint64_t)record->offset));
+    begin = end - record->offset_length;
+    return put(out, begin, record->offset_length);
+}
+
+static byte *put_step(byte *out, struct context *context, const struct step *step,
+                      struct record *record)
+{
+    const byte *literals = context->literals;
+    const int64_t *at = step->at;
+
+    switch (step->code) {
+    case OFFSET:
+        return put_offset(out, record, at[0]);
+    case TIME:
+        return put_time(out, record->time, at[0], &context->second);
+    case READ_AT:
+        return put_time(out, context->job->read_at, at[0], &context->second);
+    case MESSAGE:
+        return put_message(out, record, at[0]);
+    case RAW_MESSAGE:
+        if (!raw_is_sent(record))
+            return out;
+        out = put_literal(out, literals, at + 1);
+        out = put_raw(out, record, at[0]);
+        return put_literal(out, literals, at + 3);
+    case TRUNCATED:
+        if (record->truncated <= 0)
+            return out;
+        out = put_literal(out, literals, at + 1);
+        out = put_number(out, record->truncated, at[0]);
+        return put_literal(out, literals, at + 3);
+    case SEVERITY:
+        return put_literal(out, literals, at + 2 * severity_of(record));
+    case IOSTREAM:
+        return put_literal(out, literals, at + 2 * stream_of(record));
+    case PARSE_ERROR:
+        return put_literal(out, literals, at + 2 * error_of(record));
+    case PARSED:
+        if (record->parsed_length <= 0)
+            return out;
+        out = put_literal(out, literals, at);
+        out = put(out, record->parsed, record->parsed_length);
+        return put_literal(out, literals, at + 2);
+    case MAP_HEADER:
+        *out++ = 0xDE;
+        return put_big_endian(out, (uint64_t)(at[0] + facts_present(context, record)), 2);
+    default:
+        return out;
+    }
+}
+
+static inline byte *put_record(byte *out, struct context *context, struct record *record)
+{
+    const struct step *step = context->step, *end = step + context->steps;
+
+    for (; step < end; step++) {
+        if (step->code == LITERAL)
+            out = put(out, step->text, step->length);
+        else
+            out = put_step(out, context, step, record);
+    }
+    return out;
+}
+
+/* Put the record's length and a space before it, at `begin`. */
+static byte *frame(byte *begin, byte *out)
+{
+    char digits[24];
+    int64_t length = out - begin;
+    byte *end = put_decimal((byte *)digits, length);
+
+    *end++ = ' ';
+    memmove(begin + (end - (byte *)digits), begin, (size_t)length);
+    memcpy(begin, digits, (size_t)(end - (byte *)digits));
+    return begin + (end - (byte *)digits) + length;
+}
+
+/* ---- all records ---- */
+
+/* Add to the bounds what an operation can write at most. */
+static void add_bounds(struct context *context, int64_t code, const int64_t *at)
+{
+    int64_t longest = 0;
+
+    context->fixed += 32; /* a number, a time, a header */
+    if (code == LITERAL) {
+        context->fixed += at[1];
+    } else if (code == MESSAGE) {
+        context->each += 6; /* \u0000; the three bytes of U+FFFD for one are less */
+    } else if (code == RAW_MESSAGE) {
+        context->each += 2;
+        context->fixed += at[2] + at[4];
+    } else if (code == TRUNCATED) {
+        context->fixed += at[2] + at[4];
+    } else if (code == PARSED) {
+        context->fixed += at[1] + at[3];
+        context->parsed_slots++;
+    } else if (code == SEVERITY || code == IOSTREAM || code == PARSE_ERROR) {
+        for (int choice = 0; choice < operands[code] / 2; choice++)
+            if (at[1 + 2 * choice] > longest)
+                longest = at[1 + 2 * choice];
+        context->fixed += longest;
+    }
+}
+
+/* Append a literal, joined to the one before it. `text` outlives the call only if it is too
+ * long for the scratch space.
+ */
+static void add_literal(struct context *context, const byte *text, int64_t length)
+{
+    struct step *last = context->steps ? &context->step[context->steps - 1] : NULL;
+    byte *copy = context->scratch + context->scratch_used;
+
+    if (!length)
+        return;
+    if (length <= SCRATCH - context->scratch_used) {
+        put(copy, text, length);
+        context->scratch_used += length;
+        text = copy;
+    }
+    if (last && last->code == LITERAL && last->text + last->length == text)
+        last->length += length;
+    else
+        context->step[context->steps++] = (struct step){LITERAL, text, length, NULL};
+}
+
+/* Append a time that all records share; return whether there was room for it. */
+static int add_time(struct context *context, int64_t form)
+{
+    byte text[40];
+    byte *end = put_time(text, context->job->read_at, form, &context->second);
+
+    if (end - text > SCRATCH - context->scratch_used)
+        return 0;
+    add_literal(context, text, end - text);
+    return 1;
+}
+
+/* Return whether the operation writes the same for all records of the job; if it does, add it. */
+static int add_constant(struct context *context, int64_t code, const int64_t *at)
+{
+    const struct job *job = context->job;
+
+    if (code == LITERAL) {
+        add_literal(context, context->literals + at[0], at[1]);
+        return 1;
+    }
+    if (code == SEVERITY || code == IOSTREAM || code == PARSE_ERROR) {
+        if (job->marks)
+            return 0;
+        add_literal(context, context->literals + at[0], at[1]);
+        return 1;
+    }
+    if (code == READ_AT || (code == TIME && !job->times && !job->increasing))
+        return add_time(context, at[0]);
+    return (code == TRUNCATED && !job->truncated) || (code == PARSED && !job->parsed_begins);
+}
+
+static void prepare(struct context *context)
+{
+    const int64_t *at = context->program, *end = at + context->job->program_length;
+
+    context->fixed = 64; /* the frame's digits, and the slack of put_simple */
+    for (; at < end && context->steps < MOST_STEPS; at += 1 + operands[*at]) {
+        add_bounds(context, *at, at + 1);
+        if (!add_constant(context, *at, at + 1))
+            context->step[context->steps++] = (struct step){*at, NULL, 0, at + 1};
+    }
+}
+
+static int64_t most_bytes(const struct context *context, const struct record *record)
+{
+    int64_t total = context->fixed + context->each * (record->end - record->message);
+
+    return record->parsed_length > 0 ? total + context->parsed_slots * record->parsed_length : total;
+}
+
+static void read_columns(const struct job *job, const byte *text, const byte *parsed,
+                         int64_t index, struct record *record)
+{
+    record->message = text + job->begins[index];
+    record->end = text + job->ends[index];
+    record->offset = job->offsets[index];
+    record->time = job->times && job->times[index] != NO_TIME ? job->times[index] : job->read_at;
+    record->marks = job->marks ? job->marks[index] : 0;
+    record->truncated = job->truncated ? job->truncated[index] : 0;
+    record->parsed_length = 0;
+    if (job->parsed_begins) {
+        record->parsed = record->marks & PARSED_APART ? parsed : text;
+        record->parsed += job->parsed_begins[index];
+        record->parsed_length = job->parsed_ends[index] - job->parsed_begins[index];
+    }
+}
+
+/* Return where the line that begins at `line` ends, and set the message's end before it. */
+static const byte *read_line(const byte *line, const byte *text_end, struct record *record)
+{
+    const byte *newline = memchr(line, '\n', (size_t)(text_end - line));
+
+    record->message = line;
+    record->end = newline ? newline : text_end;
+    if (newline && newline > line && newline[-1] == '\r')
+        record->end--;
+    return newline ? newline + 1 : text_end;
+}
+
+/* Times of a file that go back a little (or stand still) are moved to a nanosecond after the
+ * one before; one that goes back by a second and more is left as the line has it, or a single
+ * line from the future would drag all others there.
+ */
+static int64_t increase(int64_t time, int64_t last)
+{
+    if (time > last || (uint64_t)last - (uint64_t)time >= SECOND || last == INT64_MAX)
+        return time;
+    return last + 1;
+}
+
+/* Encode records one after the other; see struct job for what goes in and out. */
+EXPORT int64_t sidetail_encode(const byte *text, const byte *parsed, const byte *literals,
+                               const int64_t *program, struct job *job)
+{
+    struct context context;
+    struct record record = {.readable = text + job->text_length, .time = job->read_at};
+    const byte *line = text;
+
+    context.literals = literals;
+    context.program = program;
+    context.job = job;
+    context.second.at = INT64_MIN;
+    context.steps = 0;
+    context.each = context.parsed_slots = context.scratch_used = 0;
+    prepare(&context);
+    for (job->done = 0; job->done < job->count; job->done++) {
+        byte *begin = job->out + job->size, *out;
+        const byte *next = line;
+
+        if (job->begins) {
+            read_columns(job, text, parsed, job->done, &record);
+        } else {
+            next = read_line(line, record.readable, &record);
+            record.offset = job->start + (line - text);
+            record.time = job->read_at;
+        }
+        record.invalid = -1;
+        record.offset_length = 0;
+        job->needed = job->size + most_bytes(&context, &record);
+        if (job->needed > job->capacity)
+            return NEED_ROOM;
+        if (job->increasing)
+            record.time = increase(record.time, job->last_time);
+        out = put_record(begin, &context, &record);
+        if (job->framed)
+            out = frame(begin, out);
+        if (out - job->out > job->limit && job->done >= job->must)
+            return LIMIT_REACHED;
+        job->size = out - job->out;
+        job->last_time = record.time;
+        line = next;
+        if (job->record_ends)
+            job->record_ends[job->done] = job->size;
+    }
+    return ALL;
+}
+
+/* Return how many newlines there are: CPython's bytes.count looks at one byte after the other. */
+EXPORT int64_t sidetail_count_lines(const byte *text, int64_t length)
+{
+    const byte *end = text + length;
+    int64_t count = 0;
+
+    while ((text = memchr(text, '\n', (size_t)(end - text)))) {
+        text++;
+        count++;
+    }
+    return count;
+}
+
+EXPORT int64_t sidetail_interface(void)
+{
+    return INTERFACE;
+}

@@ -1,0 +1,88 @@
+"""Blocks of plain lines: as they are where nothing has to be done, else with columns."""
+
+import re
+from array import array
+from dataclasses import replace
+from itertools import accumulate
+from operator import add
+
+from sidecar.block import Block
+from sidecar.native import library
+from sidecar.transform.records import Columns, Records
+
+_HEAD_NULS = re.compile(rb"(?<![^\n])\0+")
+
+
+def read_lines(block: Block) -> Records:
+    """Return the records of a block in which each line is one.
+
+    NULs at the head of a line are a hole that was filled: they are in no record, and the
+    offset is that of the first byte kept.
+    """
+    text = block.data
+    records = Records(
+        facts=block.facts,
+        read_at=block.read_at,
+        start=block.start,
+        end=block.end,
+        text=text,
+        count=_count_newlines(text) + (not text.endswith(b"\n") and text != b""),
+    )
+    if b"\0" in text:
+        records = _without_head_nuls(records)
+    if block.truncated:
+        records = with_columns(records)
+        columns = replace(_columns(records), truncated=array("q", [block.truncated]))
+        return replace(records, columns=columns)
+    return records
+
+
+def _count_newlines(text: bytes) -> int:
+    native = library()
+    return text.count(b"\n") if native is None else native.count_lines(text)
+
+
+def with_columns(records: Records) -> Records:
+    """Return the same records with columns, if they are plain."""
+    if records.columns is not None:
+        return records
+    return replace(records, columns=_split(records.text, records.start))
+
+
+def _columns(records: Records) -> Columns:
+    return records.columns or _split(records.text, records.start)
+
+
+def _split(text: bytes, start: int) -> Columns:
+    lines = text.split(b"\n")
+    if not lines[-1]:
+        lines.pop()
+    lengths = list(map(len, lines))
+    begins = array("q", map(add, accumulate(lengths, initial=0), range(len(lines))))
+    ends = array("q", map(add, begins, lengths))
+    if b"\r" in text:
+        _leave_out_returns(text, begins, ends)
+    offsets = array("q", [start + begin for begin in begins])
+    return Columns(begins, ends, offsets)
+
+
+def _leave_out_returns(text: bytes, begins: "array[int]", ends: "array[int]") -> None:
+    """Move the ends before the one CR that stands before a newline."""
+    for index, end in enumerate(ends):
+        if end > begins[index] and text[end - 1 : end + 1] == b"\r\n":
+            ends[index] = end - 1
+
+
+def _without_head_nuls(records: Records) -> Records:
+    runs = [match.span() for match in _HEAD_NULS.finditer(records.text)]
+    if not runs:
+        return records
+    columns = _columns(records)
+    by_begin = {begin: index for index, begin in enumerate(columns.begins)}
+    for begin, end in runs:
+        index = by_begin[begin]
+        columns.begins[index] += end - begin
+        columns.offsets[index] += end - begin
+        columns.ends[index] = max(columns.ends[index], columns.begins[index])
+    nuls = tuple((records.start + begin, end - begin) for begin, end in runs)
+    return replace(records, columns=columns, nuls=nuls)
