@@ -38,13 +38,13 @@ def judge(folders: list[tuple[str, Path]], records: list[Record]) -> list[Row]:
     contents: dict[str, list[Record]] = {}
     for record in records:
         contents.setdefault(str(record["id"]).rpartition("-")[0], []).append(record)
-    rows = []
-    for shown, folder in folders:
-        for path in sorted(folder.rglob("*")):
-            if path.is_file() and not path.is_symlink():
-                rows.append(
-                    _row(f"{shown}/{path.relative_to(folder)}", path.read_bytes(), contents)
-                )
+    files = (
+        (f"{shown}/{path.relative_to(folder)}", path)
+        for shown, folder in folders
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.is_symlink()
+    )
+    rows = (_row(name, path.read_bytes(), contents) for name, path in files)
     return [row for row in rows if row.written]
 
 

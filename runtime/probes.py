@@ -97,7 +97,8 @@ class _Request(BaseHTTPRequestHandler):
         self._answer(with_body=False)
 
     def _answer(self, *, with_body: bool) -> None:
-        route = self.server.routes.get(self.path.partition("?")[0])
+        target = self.requestline.split()[1]  # self.path has lost a second leading slash
+        route = self.server.routes.get(target.partition("?")[0])
         answer = route() if route is not None else Answer(404, b"not found\n")
         self.send_response(answer.status)
         self.send_header("Content-Type", answer.content_type)
