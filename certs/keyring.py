@@ -91,6 +91,7 @@ def read_keyring(data: Mapping[str, bytes], names: Sequence[str]) -> Keyring:
     authority, coming = _authority(data, "ca"), _authority(data, "next-ca")
     retired = _retired(data.get("previous.crt", b""))
     first = _certificate(data.get("ca.crt", b""))
+    first = first if first is not None and _is_authority(first) else None
     issuers = [*([first] if first is not None else []), *(_load(one) for one in retired)]
     leaf = _leaf(data, names, issuers)
     if authority is None and leaf is not None and first is not None and leaf.issuer == _pem(first):
@@ -170,7 +171,7 @@ def _retired(pem: bytes) -> tuple[Retired, ...]:
     certificates = [one for one in found if one is not None]
     retired: list[Retired] = []
     for ca in filter(_is_authority, certificates):
-        leaves = [one for one in certificates if not _is_authority(one) and _signed(one, ca)]
+        leaves = [one for one in certificates if not _may_sign(one) and _signed(one, ca)]
         if leaves:
             last = max(leaves, key=lambda one: one.not_valid_after_utc)
             ends = min(last.not_valid_after_utc, ca.not_valid_after_utc)
@@ -212,6 +213,11 @@ def _load(retired: Retired) -> x509.Certificate:
 
 
 def _is_authority(certificate: x509.Certificate) -> bool:
+    """Return whether it may sign, and is whole: its own signature is its checksum."""
+    return _may_sign(certificate) and _signed(certificate, certificate)
+
+
+def _may_sign(certificate: x509.Certificate) -> bool:
     try:
         constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints)
         usage = certificate.extensions.get_extension_for_class(x509.KeyUsage)
@@ -230,7 +236,7 @@ def _serves(certificate: x509.Certificate, names: Sequence[str]) -> bool:
     return (
         asked <= set(held)
         and ExtendedKeyUsageOID.SERVER_AUTH in purposes
-        and not _is_authority(certificate)
+        and not _may_sign(certificate)
     )
 
 

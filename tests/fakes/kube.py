@@ -57,6 +57,8 @@ class FakeKube(KubeApi):
         """(method, path) → the status to answer instead, 0 for no answer, None for none."""
         self.between: Callable[[], None] = lambda: None
         """Runs before each call: where other replicas get their turn."""
+        self.done: Callable[[], None] = lambda: None
+        """Runs when a call has had its effect and before its answer is seen."""
 
     def get(self, path: str, params: Mapping[str, str] | None = None) -> Json:
         del params
@@ -64,7 +66,9 @@ class FakeKube(KubeApi):
         with self.cluster.lock:
             if path not in self.cluster.objects:
                 raise StatusError(f"GET {path}", 404, "NotFound", "not found")
-            return self.cluster.take(path)
+            found = self.cluster.take(path)
+        self.done()
+        return found
 
     def create(self, path: str, body: Json, params: Mapping[str, str] | None = None) -> Json:
         del params
@@ -74,7 +78,9 @@ class FakeKube(KubeApi):
             if at in self.cluster.objects:
                 raise StatusError(f"POST {path}", 409, "AlreadyExists", "exists")
             self.cluster.put(at, body)
-            return self.cluster.take(at)
+            created = self.cluster.take(at)
+        self.done()
+        return created
 
     def replace(self, path: str, body: Json) -> Json:
         self._before("PUT", path)
@@ -83,20 +89,24 @@ class FakeKube(KubeApi):
             if body["metadata"].get("resourceVersion") != stored["metadata"]["resourceVersion"]:
                 raise StatusError(f"PUT {path}", 409, "Conflict", "the object has been modified")
             self.cluster.put(path, body)
-            return self.cluster.take(path)
+            replaced = self.cluster.take(path)
+        self.done()
+        return replaced
 
     def patch(self, path: str, operations: Sequence[Json]) -> Json:
         self._before("PATCH", path)
         with self.cluster.lock:
             stored = self.get_silently("PATCH", path)
             try:
-                changed = jsonpatch.JsonPatch.from_string(json.dumps(list(operations))).apply(
+                changed: Any = jsonpatch.JsonPatch.from_string(json.dumps(list(operations))).apply(
                     stored
                 )
             except jsonpatch.JsonPatchTestFailed as error:
                 raise StatusError(f"PATCH {path}", 422, "Invalid", "test failed") from error
             self.cluster.put(path, changed)
-            return self.cluster.take(path)
+            patched = self.cluster.take(path)
+        self.done()
+        return patched
 
     def get_silently(self, method: str, path: str) -> Json:
         if path not in self.cluster.objects:

@@ -168,7 +168,7 @@ def test_a_server_that_says_nothing_is_given_up_at_the_deadline() -> None:
 
 
 def test_a_server_that_drips_is_given_up_at_the_deadline() -> None:
-    def drip(connection: socket.socket, _: bytes) -> None:
+    def drip(connection: socket.socket, _request: bytes) -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
         for _ in range(1000):
             connection.sendall(b" ")
