@@ -183,11 +183,16 @@ class Sidecar:
 
     # --- its life ---------------------------------------------------------------------------
 
-    def start(self) -> Self:
-        """Start the process; it is not waited for."""
+    def start(self, *, without_file: bool = False) -> Self:
+        """Start the process; it is not waited for.
+
+        `without_file`: without `--config`, so that the environment decides.
+        """
         assert self._process is None, "it runs already"
-        self.file.write_text(json.dumps(self.config))
-        command = [*self.wrapper, sys.executable, "-m", "sidecar", "--config", str(self.file)]
+        command = [*self.wrapper, sys.executable, "-m", "sidecar"]
+        if not without_file:
+            self.file.write_text(json.dumps(self.config))
+            command += ["--config", str(self.file)]
         environ = {"PATH": os.environ.get("PATH", ""), "PYTHONPATH": str(ROOT)}
         self._process = subprocess.Popen(
             [*command, *self.flags],
