@@ -1,0 +1,89 @@
+"""Generated parts of documents and manifests: `python -m tests.generated [--write]`.
+
+Each row of GENERATED names a file and what it should hold; a test checks that it does.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from contract.annotations import ANNOTATIONS, PREFIX
+from runtime.settings import REQUIRED, Key
+from sidecar.keys import BACKEND_KEYS, DOCUMENT_KEYS, LIMIT_KEYS, SOURCE_KEYS
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def _between(path: Path, name: str, content: str) -> str:
+    """Return the file with the part between the marks `name: begin` and `name: end` replaced."""
+    text = path.read_text(encoding="utf-8")
+    begin = text.index("\n", text.index(f"<!-- {name}: begin")) + 1
+    end = text.index(f"<!-- {name}: end")
+    return text[:begin] + content + text[end:]
+
+
+def _readme_annotations() -> str:
+    rows = [
+        f"| `{PREFIX}{row.key.removeprefix(PREFIX)}` | {row.sentence} | {row.default} |\n"
+        for row in ANNOTATIONS
+    ]
+    table = "| annotation | what it does | default |\n|---|---|---|\n" + "".join(rows)
+    return _between(ROOT / "README.md", "annotations", table)
+
+
+def _key_rows(keys: tuple[Key, ...]) -> str:
+    rows = []
+    for key in keys:
+        default = "required" if key.default is REQUIRED else _shown(key.default)
+        rows.append(f"| `{key.name}` | {key.sentence} | {default} |\n")
+    return "| key | meaning | default |\n|---|---|---|\n" + "".join(rows)
+
+
+def _shown(default: object) -> str:
+    if default is None:
+        return "none"
+    if isinstance(default, bool):
+        return f"`{str(default).lower()}`"
+    if default in ([], {}):
+        return "empty"
+    return f"`{default}`"
+
+
+def _sidecar_keys() -> str:
+    content = "".join(
+        f"### {title}\n\n{_key_rows(keys)}\n"
+        for title, keys in (
+            ("The document", DOCUMENT_KEYS),
+            ("`sources[]`", SOURCE_KEYS),
+            ("`backends[]`, every type", BACKEND_KEYS),
+            ("`limits`", LIMIT_KEYS),
+        )
+    )
+    return _between(ROOT / "docs" / "sidecar.md", "keys", content)
+
+
+GENERATED: dict[str, Callable[[], str]] = {
+    "README.md": _readme_annotations,
+    "docs/sidecar.md": _sidecar_keys,
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Check every generated file, or write it; return 0 if all match."""
+    stale = [
+        name
+        for name, make in GENERATED.items()
+        if make() != (ROOT / name).read_text(encoding="utf-8")
+    ]
+    if "--write" in arguments:
+        for name in stale:
+            (ROOT / name).write_text(GENERATED[name](), encoding="utf-8")
+            print("written:", name)
+        return 0
+    for name in stale:
+        print("not as generated (make generated):", name)
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
