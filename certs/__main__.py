@@ -76,7 +76,7 @@ def _once(kubeconfig: str | None, namespace: str, timeout: int, environ: Mapping
     keeper = Keeper(
         KubeApi(access),
         Place(namespace=namespace),
-        on_pair=lambda _certificate, _key: None,
+        on_pair=lambda _certificate, _key: None,  # nobody serves here
         metrics=CertificateMetrics(CollectorRegistry()),
     )
     deadline = time.monotonic() + timeout

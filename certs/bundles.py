@@ -17,8 +17,8 @@ from runtime.logs import Seldom
 
 _log = logging.getLogger(__name__)
 
-Fail = Callable[[str, str, Exception | None], None]
-"""Notes why a turn leaves something undone: a constant sentence, `bundle`, the error."""
+Fail = Callable[[str, str, object], None]
+"""Notes why a turn leaves something undone: a constant sentence, `bundle`, the cause or None."""
 
 
 class Bundles:

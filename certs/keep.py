@@ -32,6 +32,11 @@ ROUNDS = 8
 """Changes in one turn, at most: a start takes three, the rest is room for lost races."""
 
 
+TakePair = Callable[[bytes, bytes], str | None]
+"""Gets each new pair that is valid now, as PEM: certificate, key; returns why it cannot be served,
+None if it is. One that was refused is offered again at the next turn."""
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """What things are called in the cluster; the manifests say the same."""
@@ -47,14 +52,13 @@ def keep_certificates(
     api: KubeApi,
     place: Place,
     *,
-    on_pair: Callable[[bytes, bytes], None],
+    on_pair: TakePair,
     metrics: CertificateMetrics,
     stop: Stop,
 ) -> None:
     """Keep the certificates until stop is asked; the body of a thread, raises nothing.
 
-    `on_pair` gets each new pair that is valid now, as PEM: certificate, key. It is called in this
-    thread, also for a pair that another replica made.
+    `on_pair` is called in this thread, also for a pair that another replica made.
     """
     repeat(Keeper(api, place, on_pair=on_pair, metrics=metrics).turn, stop)
 
@@ -77,7 +81,7 @@ class Keeper:
         api: KubeApi,
         place: Place,
         *,
-        on_pair: Callable[[bytes, bytes], None],
+        on_pair: TakePair,
         metrics: CertificateMetrics,
         ways: Ways | None = None,
     ) -> None:
@@ -179,8 +183,11 @@ class Keeper:
     def _serve(self, leaf: Leaf) -> None:
         if self.served is not None and self.served.pair == leaf.pair:
             return
+        refused = self._on_pair(leaf.pair.certificate, leaf.pair.key)
+        if refused is not None:
+            self._fail("the serving certificate cannot be used", "pair", refused)
+            return
         self.served = leaf
-        self._on_pair(leaf.pair.certificate, leaf.pair.key)
         self._metrics.serves(leaf.ends)
         _log.info(
             "a serving certificate was taken over",
@@ -202,12 +209,12 @@ class Keeper:
         if leaf is not None:
             self._serve(leaf)
 
-    def _fail(self, trouble: str, what: str, error: Exception | None = None) -> None:
+    def _fail(self, trouble: str, what: str, cause: object = None) -> None:
         """Note why this turn leaves something undone: said at once, then once a minute."""
-        self.trouble = trouble if error is None else f"{trouble}: {error}"
+        self.trouble = trouble if cause is None else f"{trouble}: {cause}"
         self._metrics.failed(what)
         if self._seldom.due(trouble):
-            fields = {"error": str(error)} if error is not None else {}
+            fields = {"error": str(cause)} if cause is not None else {}
             _log.error(trouble, extra={"fields": fields})
 
     def _seconds_to_next(self) -> float:

@@ -37,7 +37,7 @@ class CertificateMetrics:
         )
         self._failures = Counter(
             "sidetail_certificate_rotation_failures",
-            "Turns in which the Secret or a webhook configuration could not be read or written.",
+            "What a turn left undone: secret, bundle, pair (refused by the server), race, war.",
             ["what"],
             registry=registry,
         )
@@ -63,5 +63,5 @@ class CertificateMetrics:
         self._steps.labels(step=step).inc()
 
     def failed(self, what: str) -> None:
-        """`secret` or `bundle` could not be read or written in this turn."""
+        """Something was left undone in this turn; `what` is of the closed list above."""
         self._failures.labels(what=what).inc()

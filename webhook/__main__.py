@@ -128,12 +128,10 @@ class Webhook:
         from certs.keep import Place, keep_certificates
         from certs.metrics import CertificateMetrics
 
-        def take(cert_pem: bytes, key_pem: bytes) -> None:
-            if not self.certificates.offer(cert_pem, key_pem):
-                _log.error(
-                    "the serving certificate cannot be used; the last good one stays in force",
-                    extra={"fields": {"error": self.certificates.last_error}},
-                )
+        def take(cert_pem: bytes, key_pem: bytes) -> str | None:
+            # `certs` says why one was refused, and offers it again.
+            self.certificates.offer(cert_pem, key_pem)
+            return self.certificates.last_error
 
         keep_certificates(
             api,

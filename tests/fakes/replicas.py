@@ -82,6 +82,8 @@ class World:
         self.cluster = FakeCluster()
         self.clock = MovedClock()
         self.terms = terms or Terms()
+        self.refuses: str | None = None
+        """Why no replica's server takes a pair; None: it does."""
         self._seed = 0
         self.cluster.put(
             MUTATING,
@@ -102,10 +104,16 @@ class World:
         if ahead:
             clock = _SkewedClock(self.clock, ahead)
         pairs: list[Pair] = []
+
+        def take(certificate: bytes, key: bytes) -> str | None:
+            if self.refuses is None:
+                pairs.append(Pair(certificate, key))
+            return self.refuses
+
         keeper = Keeper(
             kube,
             PLACE,
-            on_pair=lambda certificate, key: pairs.append(Pair(certificate, key)),
+            on_pair=take,
             metrics=CertificateMetrics(registry),
             ways=Ways(clock=clock, random=SeededRandomness(self._seed), terms=self.terms),
         )

@@ -390,6 +390,18 @@ def test_only_what_changed_is_handed_over(world: World, running: Replica) -> Non
     assert len(running.pairs) in range(5, 8)
 
 
+def test_a_pair_that_the_server_refuses_is_offered_again(world: World) -> None:
+    replica = world.replica()
+    world.refuses = "the disk is full"
+    replica.keeper.turn()
+    assert replica.keeper.trouble == "the serving certificate cannot be used: the disk is full"
+    assert replica.metric("sidetail_cert_not_after") == 0
+
+    world.refuses = None
+    replica.keeper.turn()
+    assert in_order(world, replica)
+
+
 def test_the_metrics_say_when_things_end(world: World, running: Replica) -> None:
     assert running.metric("sidetail_cert_not_after") == (START + 7 * DAY).timestamp()
     assert running.metric("sidetail_ca_not_after") == (START + 3652 * DAY).timestamp()

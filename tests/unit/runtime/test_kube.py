@@ -120,9 +120,11 @@ def test_a_base_path_stands_before_every_path() -> None:
 @pytest.mark.parametrize("status", ["301 Moved", "401 No", "403 No", "404 No", "409 No", "500 Oh"])
 def test_every_answer_but_success_is_a_status_error(status: str) -> None:
     body = json.dumps({"kind": "Status", "reason": "Because", "message": "m" * 999}).encode()
-    with server(says(status, body, "Location: http://169.254.169.254/")) as (port, seen):
-        with pytest.raises(StatusError) as caught:
-            api_at(port).get("/x")
+    with (
+        server(says(status, body, "Location: http://169.254.169.254/")) as (port, seen),
+        pytest.raises(StatusError) as caught,
+    ):
+        api_at(port).get("/x")
 
     assert caught.value.status == int(status[:3])
     assert caught.value.reason == "Because"
@@ -156,15 +158,19 @@ def test_a_success_without_an_object_is_no_answer(body: bytes) -> None:
     ids=["nothing", "binary", "cut", "two-lengths", "bad-chunk", "long-header", "cut-chunk"],
 )
 def test_noise_is_no_answer(noise: bytes) -> None:
-    with server(lambda connection, _: connection.sendall(noise)) as (port, _):
-        with pytest.raises(UnreachableError):
-            api_at(port).get("/x")
+    with (
+        server(lambda connection, _: connection.sendall(noise)) as (port, _),
+        pytest.raises(UnreachableError),
+    ):
+        api_at(port).get("/x")
 
 
 def test_a_server_that_says_nothing_is_given_up_at_the_deadline() -> None:
-    with server(lambda connection, _: wait_for_end(connection)) as (port, _):
-        with pytest.raises(UnreachableError, match="no answer in time"):
-            api_at(port, seconds=0.3).get("/x")
+    with (
+        server(lambda connection, _: wait_for_end(connection)) as (port, _),
+        pytest.raises(UnreachableError, match="no answer in time"),
+    ):
+        api_at(port, seconds=0.3).get("/x")
 
 
 def test_a_server_that_drips_is_given_up_at_the_deadline() -> None:
@@ -255,9 +261,11 @@ def test_an_event_that_comes_in_pieces_is_one_event() -> None:
 
 def test_a_watch_that_is_too_old_is_status_410() -> None:
     gone = {"type": "ERROR", "object": {"kind": "Status", "code": 410, "reason": "Expired"}}
-    with server(lambda connection, _: connection.sendall(chunked(gone))) as (port, _):
-        with pytest.raises(StatusError) as caught:
-            list(watched(port))
+    with (
+        server(lambda connection, _: connection.sendall(chunked(gone))) as (port, _),
+        pytest.raises(StatusError) as caught,
+    ):
+        list(watched(port))
 
     assert caught.value.status == 410
 
