@@ -128,15 +128,10 @@ class Webhook:
         from certs.keep import Place, keep_certificates
         from certs.metrics import CertificateMetrics
 
-        def take(cert_pem: bytes, key_pem: bytes) -> str | None:
-            # `certs` says why one was refused, and offers it again.
-            self.certificates.offer(cert_pem, key_pem)
-            return self.certificates.last_error
-
         keep_certificates(
             api,
             Place(namespace=self._namespace),
-            on_pair=take,
+            on_pair=self.certificates.offer,
             metrics=CertificateMetrics(self.metrics.registry),
             stop=self.stop,
         )

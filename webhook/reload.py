@@ -80,6 +80,8 @@ class CertificateFiles:
         self.paths = (cert, key)
         self._certificates = certificates
         self._seen: tuple[bytes, bytes] | None = None
+        self._is_in_force = False
+        """Whether what was seen last is served."""
         self._seldom = Seldom()
 
     def load(self) -> None:
@@ -97,7 +99,7 @@ class CertificateFiles:
         except SettingsError as error:
             self._complain(str(error))
             return
-        if pair != self._seen or self._certificates.last_error is not None:
+        if pair != self._seen or not self._is_in_force:
             self._offer(pair)
 
     def _read(self) -> tuple[bytes, bytes]:
@@ -106,14 +108,16 @@ class CertificateFiles:
 
     def _offer(self, pair: tuple[bytes, bytes]) -> None:
         is_new, self._seen = pair != self._seen, pair
-        if self._certificates.offer(*pair):
-            self._seldom.over("pair")
-            _log.info(
-                "a serving certificate is in force",
-                extra={"fields": {"not_after": self._certificates.not_after}},
-            )
-        else:
-            self._complain(self._certificates.last_error or "", is_new=is_new)
+        refused = self._certificates.offer(*pair)
+        self._is_in_force = refused is None
+        if refused is not None:
+            self._complain(refused, is_new=is_new)
+            return
+        self._seldom.over("pair")
+        _log.info(
+            "a serving certificate is in force",
+            extra={"fields": {"not_after": self._certificates.not_after}},
+        )
 
     def _complain(self, error: str, *, is_new: bool = False) -> None:
         if self._seldom.due("pair") or is_new:

@@ -38,31 +38,27 @@ class Certificates:
         """Seconds since 1970 at which the pair in force expires."""
         self.load_failures = 0
         """Pairs that were offered and could not be used."""
-        self.last_error: str | None = None
-        """Why the last pair offered was refused; None if it was taken."""
         self._pair: _Pair | None = None
         self._lock = threading.Lock()
 
-    def offer(self, cert_pem: bytes, key_pem: bytes) -> bool:
-        """Serve new connections with this pair, if it is good; return whether it is in force.
+    def offer(self, cert_pem: bytes, key_pem: bytes) -> str | None:
+        """Serve new connections with this pair; return why it cannot be served, None if it is.
 
         A pair that is torn, does not match, has expired or is not yet valid changes nothing but
-        `load_failures` and `last_error`.
+        `load_failures`.
         """
         pair = _Pair(cert_pem, key_pem)
         with self._lock:
             if pair == self._pair:
-                self.last_error = None
-                return True
+                return None
             try:
                 context = _server_context(pair)
-                self.not_after = _try_handshake(context, cert_pem)
+                not_after = _try_handshake(context, cert_pem)
             except PairError as error:
                 self.load_failures += 1
-                self.last_error = str(error)
-                return False
-            self._pair, self.context, self.last_error = pair, context, None
-            return True
+                return str(error)
+            self._pair, self.context, self.not_after = pair, context, not_after
+            return None
 
     def trim(self) -> None:
         """Forget the remembered sessions once they are many.
