@@ -25,6 +25,8 @@ class Batch:
     """Parts in the order in which they were read."""
 
     parts: list[Part] = field(default_factory=list)
+    first: int = 0
+    """Place of its first record in the batch that it is a piece of; for order only."""
     count: int = 0
     """Records."""
     line_count: int = 0

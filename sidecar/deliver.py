@@ -6,7 +6,6 @@ not the lines: then nothing more is dropped until it takes something again.
 """
 
 import logging
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import assert_never
@@ -27,6 +26,7 @@ from sidecar.batch import Batch
 from sidecar.ending import Ending
 from sidecar.figures import Figures
 from sidecar.gate import Gate
+from sidecar.pieces import Pieces
 from sidecar.quarantine import Quarantine
 from sidecar.rate import Rate
 
@@ -66,10 +66,7 @@ class Delivery:
     def __init__(self, way: Way, sender: Sender) -> None:
         self._way = way
         self._sender = sender
-        self._pieces: deque[Batch] = deque()
-        self._suspect: tuple[Batch, str] | None = None
-        """The line (and the reason) that is tried in turn with others while the backend is held."""
-        self._suspects_turn = False
+        self._pieces = Pieces(Batch())
         self._size_limit: int | None = None
         """Encoded bytes that the backend was seen to take, after a 413."""
 
@@ -80,34 +77,21 @@ class Delivery:
             batch: what is to be delivered.
             extend: gives other lines while one is held; they become part of what is settled.
         """
-        self._pieces = deque([batch])
-        self._suspect = None
-        while self._pieces or self._suspect:
-            piece = self._next(extend)
+        self._pieces = Pieces(batch)
+        while self._pieces:
+            piece = self._fitting(self._pieces.next(extend))
             self._way.rate.wait(self._way.ending)
             if not self._way.gate.enter():
                 return False
             self._settle(piece, self._attempt(piece))
         return True
 
-    def _next(self, extend: Callable[[], Batch | None]) -> Batch:
-        """Return the piece whose turn it is: in order, or in turn with the one that is held."""
-        if self._suspect is None:
-            return self._fitting(self._pieces.popleft())
-        others_turn = self._suspects_turn
-        if others_turn and not self._pieces:
-            more = extend()
-            if more is not None:
-                self._pieces.append(more)
-        self._suspects_turn = not (others_turn and self._pieces)
-        return self._suspect[0] if self._suspects_turn else self._pieces.popleft()
-
     def _fitting(self, piece: Batch) -> Batch:
         """Return the head of `piece` that fits what the backend takes; the rest waits."""
         limit = self._size_limit
         while limit is not None and piece.count > 1 and piece.encoded_bytes > limit:
             piece, rest = self._halves(piece)
-            self._pieces.appendleft(rest)
+            self._pieces.put_back(rest)
         return piece
 
     def _attempt(self, piece: Batch) -> Answer:
@@ -124,15 +108,14 @@ class Delivery:
     def _settle(self, piece: Batch, answer: Answer) -> None:
         match answer:
             case Delivered():
-                if self._suspect is not None and self._suspect[0] is piece:
-                    self._suspect = None
-                self._accepted()
-                self._way.figures.delivered(piece.line_count)
+                self._delivered(piece)
             case Retry(reason, after_seconds):
-                self._failed(piece, reason, after_seconds)
+                self._failed(reason, after_seconds)
+                self._pieces.put_back(piece)
             case Hold(reason):
                 self._say_held(reason)
-                self._failed(piece, reason, None)
+                self._failed(reason, None)
+                self._pieces.put_back(piece)
             case TooLarge():
                 self._narrow(piece, "too_large")
             case Refused():
@@ -142,20 +125,19 @@ class Delivery:
             case _:
                 assert_never(answer)
 
-    def _accepted(self) -> None:
-        """Note that the backend took something; end a hold."""
+    def _delivered(self, piece: Batch) -> None:
+        """Note that the backend has `piece`; that ends a hold."""
         way = self._way
+        if piece is self._pieces.suspect:
+            self._pieces.suspect = None
         way.suspicion.in_row = 0
         way.suspicion.held = False
+        way.figures.delivered(piece.line_count)
         if way.gate.succeeded() | way.seldom.over("hold", way.name):
             _log.info("the backend takes lines again", extra={"fields": {"backend": way.name}})
-        if self._suspect is not None:
-            # It was refused while the backend took others: once more in its place, and then
-            # it stands alone like any other.
-            self._pieces.appendleft(self._suspect[0])
-            self._suspect = None
+        self._pieces.release()
 
-    def _failed(self, piece: Batch, reason: str, after_seconds: float | None) -> None:
+    def _failed(self, reason: str, after_seconds: float | None) -> None:
         way = self._way
         way.figures.failed(reason)
         way.gate.failed(after_seconds)
@@ -164,27 +146,24 @@ class Delivery:
                 "a backend cannot be reached or does not take lines now; they wait in their files",
                 extra={"fields": {"backend": way.name, "reason": reason}},
             )
-        self._put_back(piece)
-
-    def _put_back(self, piece: Batch) -> None:
-        if self._suspect is None or self._suspect[0] is not piece:
-            self._pieces.appendleft(piece)
 
     def _narrow(self, piece: Batch, reason: str) -> None:
         """A piece was refused as a whole: look for the line to blame, unless it is the backend."""
         if self._way.suspicion.held:
-            if self._suspect is None and piece.count == 1:
-                self._suspect = (piece, reason)
-            self._failed(piece, reason, None)
+            self._failed(reason, None)
+            if self._pieces.suspect is None and piece.count == 1:
+                self._pieces.hold(piece)
+            else:
+                self._pieces.refused(*self._halves(piece))
             return
         self._way.gate.answered()
         if piece.count == 1:
             self._refused_alone(piece, reason)
             return
-        first, second = self._halves(piece)
-        self._pieces.extendleft((second, first))
+        halves = self._halves(piece)
+        self._pieces.put_back(*halves)
         if reason == "too_large":
-            self._size_limit = first.encoded_bytes
+            self._size_limit = halves[0].encoded_bytes
 
     def _refused_alone(self, piece: Batch, reason: str) -> None:
         suspicion = self._way.suspicion
@@ -193,38 +172,34 @@ class Delivery:
             self._quarantine(piece, reason)
             return
         suspicion.held = True
-        self._suspect = (piece, reason)
-        self._suspects_turn = True
+        self._pieces.hold(piece)
         self._say_held(f"{REFUSALS_TO_HOLD} lines in a row were refused")
-        self._failed(piece, reason, None)
+        self._failed(reason, None)
 
     def _partly(self, piece: Batch, answer: Partly) -> None:
         """Settle record by record: some are there, some come again, some never will."""
         rejected = dict(answer.rejected)
         settled = {*rejected, *answer.retry}
         taken = [index for index in range(piece.count) if index not in settled]
-        if not taken and (not rejected or self._way.suspicion.held):
-            self._failed(piece, "partly", answer.after_seconds)
+        if taken:
+            self._delivered(self._pick(piece, taken))
+        elif self._way.suspicion.held:
+            self._failed("partly", answer.after_seconds)
+            self._pieces.refused(*self._halves(piece))
             return
-        if taken:
-            self._accepted()
-            self._way.figures.delivered(self._pick(piece, taken).line_count)
         if answer.retry:
-            self._failed(self._pick(piece, answer.retry), "partly", answer.after_seconds)
-        if taken:
-            for index, reason in answer.rejected:
-                self._quarantine(self._pick(piece, [index]), reason)
-        else:
-            self._all_rejected(piece, answer.rejected)
-
-    def _all_rejected(self, piece: Batch, rejected: Sequence[tuple[int, str]]) -> None:
-        """Every item that was answered for good was refused: how many in a row is that now?"""
-        for place, (index, reason) in enumerate(rejected):
+            self._failed("partly", answer.after_seconds)
+            self._pieces.put_back(self._pick(piece, answer.retry))
+        for place, (index, reason) in enumerate(answer.rejected):
             if self._way.suspicion.held:
-                rest = [later for later, _ in rejected[place:]]
-                self._pieces.appendleft(self._pick(piece, rest))
+                rest = [later for later, _ in answer.rejected[place:]]
+                self._pieces.put_back(self._pick(piece, rest))
                 return
-            self._refused_alone(self._pick(piece, [index]), reason)
+            alone = self._pick(piece, [index])
+            if taken:
+                self._quarantine(alone, reason)
+            else:
+                self._refused_alone(alone, reason)
 
     def _quarantine(self, piece: Batch, reason: str) -> None:
         way = self._way
@@ -249,14 +224,17 @@ class Delivery:
                 },
             )
 
-    def _halves(self, piece: Batch) -> tuple[Batch, Batch]:
+    def _halves(self, piece: Batch) -> tuple[Batch, ...]:
+        """Return the piece in two, or as it is where it is a single record."""
+        if piece.count == 1:
+            return (piece,)
         middle = piece.count // 2
         indexes = range(piece.count)
         return self._pick(piece, indexes[:middle]), self._pick(piece, indexes[middle:])
 
     def _pick(self, piece: Batch, wanted: Sequence[int]) -> Batch:
         """Return a batch of some records, encoded anew, in their order."""
-        chosen = Batch()
+        chosen = Batch(first=piece.first + wanted[0])
         for first, part in piece.indexed():
             stop = first + part.records.count
             mine = [index - first for index in wanted if first <= index < stop]

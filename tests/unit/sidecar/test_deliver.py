@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -253,8 +254,33 @@ def test_many_poisoned_lines_in_a_row_do_not_stop_the_lines_behind_them(tmp_path
     bench = Bench(PickySender(_refuse_poison), tmp_path)
 
     assert bench.run(_lines(30, range(30)), others=[b"good1\n", b"good2\n"])
-    assert b"good1" in bench.sender.stored
-    assert b"line" not in b"".join(bench.sender.stored)
+    assert bench.sender.stored == [b"good1"]
+    assert bench.dropped == {"rejected": 30}
+
+
+def test_one_good_line_among_the_refused_ones_is_found_though_nothing_else_is_there(tmp_path: Path):
+    bench = Bench(PickySender(_refuse_poison), tmp_path)
+
+    assert bench.run(_lines(38, set(range(38)) - {30}))
+    assert bench.sender.stored == [b"line30"]
+    assert bench.dropped == {"rejected": 37}
+
+
+def test_after_a_hold_lines_go_out_in_their_order_again(tmp_path: Path):
+    calls = 0
+
+    def rule(lines: list[bytes]) -> Answer:
+        nonlocal calls
+        calls += 1
+        return Refused("status_400") if calls < 70 else Delivered()
+
+    bench = Bench(PickySender(rule), tmp_path)
+
+    assert bench.run(_lines(100))
+    numbers = [int(line[4:]) for line in bench.sender.stored]
+    inversions = sum(a > b for a, b in pairwise(numbers))
+    assert len(numbers) == 100 - (REFUSALS_TO_HOLD - 1)
+    assert inversions <= 1
 
 
 def test_while_held_attempts_alternate_between_the_line_and_others(tmp_path: Path):
