@@ -49,10 +49,12 @@ class Shipper:
         self._collecting = threading.Lock()
         self._workers: list[Worker] = []
         self._given_up = False
+        self._crashes = 0
+        """Faults of ours in a row."""
 
     def start(self) -> None:
         """Start the first worker; the others come when there is work for them."""
-        self._add_worker()
+        self._start_worker()
 
     def snapshot(self) -> Snapshot:
         """Return this backend's figures of one moment."""
@@ -72,16 +74,24 @@ class Shipper:
         sender = self._way.backend.sender()
         body = Body(self._limits.batch_bytes)
         delivery = Delivery(self._way, sender)
+        blocks: list[Block] = []
         try:
-            while self._carry(delivery, body):
-                pass
+            while self._carry(delivery, body, blocks):
+                self._crashes = 0
         finally:
+            # Given up, or a fault of ours: the files are free again, nothing of them is settled.
+            self.backlog.give_back(blocks)
             sender.close()
-            body.close()
 
-    def _carry(self, delivery: Delivery, body: Body) -> bool:
-        """Bring one batch from its files to the backend; False when there will be no other."""
-        batch, blocks = self._collect(body)
+    def _carry(self, delivery: Delivery, body: Body, blocks: list[Block]) -> bool:
+        """Bring one batch from its files to the backend; False when there will be no other.
+
+        Args:
+            delivery: steps 6 and 7.
+            body: an empty buffer; it is empty again afterwards.
+            blocks: an empty list, that holds what is taken until it is settled.
+        """
+        batch = self._collect(body, blocks)
         if not blocks:
             return False
         started_at = time.monotonic()
@@ -92,29 +102,37 @@ class Shipper:
             self._given_up = True
             return False
         self.backlog.settle(blocks)
+        blocks.clear()
         if batch.count:
             size = sum(part.records.end - part.records.start for part in batch.parts)
             self._way.figures.settled(size, time.monotonic() - started_at)
         return True
 
-    def _collect(self, body: Body) -> tuple[Batch, list[Block]]:
-        """Wait for lines and return a batch, with all blocks that were taken for it.
+    def _crashed(self, error: Exception) -> None:
+        """A fault of ours ended a worker: another one takes its place, later each time."""
+        del error
+        self._crashes += 1
+        pause = min(60.0, 2.0**self._crashes)
+        if not self._way.ending.stop.wait(pause):
+            self._start_worker()
 
-        No blocks mean that the worker is to end: everything is sent, or given up.
+    def _collect(self, body: Body, blocks: list[Block]) -> Batch:
+        """Wait for lines and return a batch of them, encoded in `body`.
+
+        No blocks afterwards mean that the worker is to end: everything is sent, or given up.
         """
         with self._collecting:
             while not self._over():
                 if self.backlog.ready():
                     self._linger()
-                    batch, blocks = self._fill(body)
+                    batch = self._fill(body, blocks)
                     if blocks:
-                        if self.backlog.ready():
-                            self._add_worker()
-                        return batch, blocks
+                        self._help_if_ready()
+                        return batch
                 if self._way.ending.draining and self.backlog.drained():
                     break
                 self.backlog.wait(_DRAIN_LOOK_SECONDS if self._way.ending.draining else None)
-            return Batch(), []
+            return Batch()
 
     def _over(self) -> bool:
         left = self._way.ending.seconds_left()
@@ -128,10 +146,8 @@ class Shipper:
         if self.backlog.backlog_bytes() * self._expansion < self._limits.batch_bytes:
             self._way.ending.stop.wait(seconds)
 
-    def _fill(self, body: Body) -> tuple[Batch, list[Block]]:
+    def _fill(self, body: Body, blocks: list[Block]) -> Batch:
         """Take blocks in fair turn, a block a file a turn, until the batch is full."""
-        batch = Batch()
-        blocks: list[Block] = []
         spans: list[tuple[Block, Records, int]] = []
         again: list[Block] = []
         limit = self._limits.batch_bytes
@@ -157,8 +173,7 @@ class Shipper:
                 break
             if records.end > block.start:
                 again.append(block)
-        self._seal(batch, spans, body)
-        return batch, blocks
+        return self._sealed(spans, body)
 
     def _more(self, again: list[Block], want: int) -> Iterator[Block]:
         """Yield the next block of a file that is in the batch already, each in its turn."""
@@ -174,8 +189,9 @@ class Shipper:
         truncated = int(block.truncated > 0 and size > 0)
         self._way.figures.took(taken.lines, size, dict(taken.dropped), truncated)
 
-    def _seal(self, batch: Batch, spans: list[tuple[Block, Records, int]], body: Body) -> None:
-        """Cut the filled buffer into the parts' pieces."""
+    def _sealed(self, spans: list[tuple[Block, Records, int]], body: Body) -> Batch:
+        """Return the batch whose parts' encoded pieces lie one after the other in `body`."""
+        batch = Batch()
         whole = body.view()
         begin = 0
         for block, records, size in spans:
@@ -186,6 +202,7 @@ class Shipper:
         raw = sum(part.records.end - part.records.start for part in batch.parts)
         if raw:
             self._expansion = max(1.0, 0.5 * (self._expansion + batch.encoded_bytes / raw))
+        return batch
 
     def _others(self, blocks: list[Block]) -> Batch | None:
         """Return other lines than the ones in flight, of other files where there are any."""
@@ -211,7 +228,13 @@ class Shipper:
     def _want(self, room: int) -> int:
         return max(_MIN_BLOCK_BYTES, min(BLOCK_BYTES, int(room / self._expansion)))
 
-    def _add_worker(self) -> None:
-        if len(self._workers) < self._limits.in_flight:
-            number = len(self._workers) + 1
-            self._workers.append(Worker(f"{self.name}-{number}", self._work).start())
+    def _help_if_ready(self) -> None:
+        """Start one more worker if there is work for it now."""
+        if len(self._workers) < self._limits.in_flight and self.backlog.ready():
+            self._start_worker()
+
+    def _start_worker(self) -> None:
+        self._workers = [worker for worker in self._workers if worker.alive]
+        number = len(self._workers) + 1
+        worker = Worker(f"{self.name}-{number}", self._work, on_crash=self._crashed)
+        self._workers.append(worker.start())

@@ -13,7 +13,7 @@ from runtime.signals import Signals
 from runtime.stop import Stop
 from runtime.workers import Worker
 from sidecar.backends.registry import backend_module
-from sidecar.checkpoint import Checkpoint, StateLockedError
+from sidecar.checkpoint import Checkpoint, StateInUseError, open_checkpoint
 from sidecar.deliver import Suspicion, Way
 from sidecar.ending import Ending
 from sidecar.figures import Figures
@@ -45,7 +45,7 @@ def run(
         _log.warning("a setting is left aside", extra={"fields": {"problem": str(problem)}})
     try:
         checkpoint = _open_checkpoint(settings, keep_running=keep_running)
-    except StateLockedError as error:
+    except StateInUseError as error:
         _log.error(
             "another process uses the state folder",
             extra={"fields": {"state_dir": settings.state_dir, "error": str(error)}},
@@ -61,16 +61,17 @@ def run(
 
 
 def _open_checkpoint(settings: Settings, *, keep_running: bool) -> Checkpoint:
+    names = [backend.name for backend in settings.backends]
     try:
-        return Checkpoint(settings.state_dir)
-    except StateLockedError:
+        return open_checkpoint(settings.state_dir, names)
+    except StateInUseError:
         if not keep_running:
             raise
         _log.error(
             "another process uses the state folder; going on without state",
             extra={"fields": {"state_dir": settings.state_dir}},
         )
-        return Checkpoint(None)
+        return open_checkpoint(None, names)
 
 
 def _hide_memory() -> None:

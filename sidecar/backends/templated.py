@@ -9,7 +9,6 @@ from sidecar.wire import Template
 
 MAX_TEMPLATES = 1024
 """Kept for the files lately encoded; a further one costs some 20 µs to make anew."""
-_NO_LIMIT = 1 << 62
 
 
 class TemplateEncoder:
@@ -25,7 +24,7 @@ class TemplateEncoder:
 
     def encode(self, records: Records) -> bytes:
         """Return all records encoded."""
-        return encode(records, self.template(records.facts), _NO_LIMIT).body
+        return encode(records, self.template(records.facts)).body
 
     def template(self, facts: FileFacts) -> Template:
         """Return the template of a file's records."""
