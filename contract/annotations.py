@@ -196,6 +196,10 @@ KEYS = tuple(annotation.key for annotation in ANNOTATIONS)
 PROTECTING = frozenset(annotation.key for annotation in ANNOTATIONS if annotation.protects)
 
 
+SHORT_KEYS = tuple(key.removeprefix(PREFIX) for key in KEYS)
+"""Without the prefix, which would make every key resemble every other."""
+
+
 def default_name(key: str) -> str:
     """Return the name under which `defaults` of the operator config holds an annotation's value."""
     return key.removeprefix(PREFIX).replace("-", "_")

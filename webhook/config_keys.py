@@ -3,7 +3,7 @@
 import re
 
 from contract import VERSION
-from contract.annotations import KEYS, PREFIX
+from contract.annotations import PREFIX, SHORT_KEYS
 from runtime.settings import Key, ValueProblem, nearest, parse_choice
 from webhook import values
 from webhook.patterns import parse_pattern
@@ -35,12 +35,12 @@ def _parse_tenant_keys(value: object) -> frozenset[str] | None:
         return None
     if not isinstance(value, list):
         raise ValueProblem('"*", or a list of annotations')
-    keys = [PREFIX + str(key).removeprefix(PREFIX) for key in value]
+    keys = [str(key).removeprefix(PREFIX) for key in value]
     for key in keys:
-        if key not in KEYS:
-            near = nearest(key, KEYS)
+        if key not in SHORT_KEYS:
+            near = nearest(key, SHORT_KEYS)
             raise ValueProblem("known annotations" + (f"; did you mean {near}?" if near else ""))
-    return frozenset(keys)
+    return frozenset(PREFIX + key for key in keys)
 
 
 def _parse_attributes(value: object) -> dict[str, str]:

@@ -1,15 +1,55 @@
-"""The pod's walk from admission to patch, in one function: the webhook's table of contents."""
+"""The pod's walk from admission to patch, in one function: the webhook's table of contents.
+
+1 request       the service parses the AdmissionReview
+2 eligibility   is this pod to be looked at?
+3 options       what is asked for it, by annotations and by the operator
+4 plan          which path is reached through which volume
+5 injection     what that adds to the pod, and what of it there is room for
+6 patch         what of it is not there yet
+7 response      the service answers
+"""
 
 from typing import Any
 
 from webhook.admission import Admission
 from webhook.cluster import ClusterFacts
+from webhook.eligibility import Skip, decide, odd_keys
+from webhook.faults import denial
+from webhook.fitting import fit
+from webhook.options import read_options
+from webhook.ours import free_suffix
+from webhook.patch import to_patch
+from webhook.plan import make_plan
+from webhook.pod import MalformedPodError, read_pod
 from webhook.settings import OperatorConfig
 
 
 def admit_pod(
     pod: dict[str, Any], namespace: str, *, settings: OperatorConfig, facts: ClusterFacts
 ) -> Admission:
-    """Return what to answer for `pod`, created in `namespace`."""
-    _ = (pod, namespace, settings, facts)
-    return Admission(outcome="none")
+    """Return what to answer for `pod`, a v1 Pod that is created in `namespace`.
+
+    Nothing is asked of the network, nothing of `pod` is changed, and nothing is raised.
+    """
+    try:
+        author = read_pod(pod, namespace)
+    except MalformedPodError:
+        return Admission("none", skip="malformed-pod")
+    place = facts.namespace(namespace)
+    decision = decide(author, place)
+    if isinstance(decision, Skip):
+        return Admission("none", warnings=decision.warnings, skip=decision.reason)
+    options = read_options(author, place, settings)
+    plan = make_plan(author, options, suffix=free_suffix(author.volumes))
+    fitted = fit(author, options, plan, settings, facts)
+    denied = denial(fitted.faults) if settings.on_error == "deny" else None
+    warnings = [fault.warning() for fault in fitted.faults]
+    warnings += [*fitted.warnings, *odd_keys(author, place)]
+    return Admission(
+        outcome=fitted.outcome if denied is None else "skipped",
+        patch=tuple(to_patch(pod, fitted.additions)) if denied is None else (),
+        warnings=tuple(dict.fromkeys(warnings)),
+        denied=denied,
+        left_out=tuple(fault.entry() for fault in fitted.faults),
+        owner=author.owner,
+    )

@@ -31,6 +31,9 @@ _RESERVED_FIELD = re.compile(r"(?:namespace|pod|container|node|tenant)|(?:k8s|si
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 """C0, DEL, C1, and half characters that no UTF-8 can carry."""
 
+UNREADABLE = "\0"
+"""Stands for an annotation that is no string; no parser takes it."""
+
 Stdout = Literal["off", "mirror", "all"] | tuple[str, ...]
 """A tuple names containers."""
 

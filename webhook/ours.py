@@ -1,0 +1,168 @@
+"""Recognises what an earlier run of ours left in a pod, so that a second run plans the same.
+
+Our containers carry `SIDETAIL_VERSION`. Volumes cannot be marked: they are ours if they have one
+of our names and the pod shows by a container, a wrapped command or the status that we were here.
+Where the author has such a name, all of ours end in `-x2` (`-x3`, …).
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from contract.names import (
+    BACKEND_VOLUME_PREFIX,
+    BIN_VOLUME,
+    EMPTY_VOLUME,
+    LOGS_VOLUME,
+    MIRROR,
+    OURS,
+    ROOT,
+    SIDECAR,
+    STATE_VOLUME,
+    TOKEN_DIR,
+    VERSION_ENV,
+)
+
+Raw = Mapping[str, Any]
+
+_VOLUME = re.compile(
+    rf"(?:{LOGS_VOLUME}|{STATE_VOLUME}|{BIN_VOLUME}|{EMPTY_VOLUME}|{BACKEND_VOLUME_PREFIX}.+?)"
+    r"(-x[0-9]+)?"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Ours:
+    """What of a pod is ours."""
+
+    volumes: frozenset[str]
+    suffix: str
+    """What the names of our volumes end in."""
+    sidecar_is_native: bool | None
+    """Which list the sidecar already stands in; None without one."""
+    mirrored: frozenset[str]
+    """The containers whose command the mirror already stands in front of."""
+
+
+NOTHING_OURS = Ours(frozenset(), "", None, frozenset())
+
+
+def is_ours(container: Raw) -> bool:
+    """Return whether a container carries our mark."""
+    environment = container.get("env")
+    return (
+        isinstance(environment, list)
+        and str(container.get("name")).startswith(OURS)
+        and any(isinstance(row, dict) and row.get("name") == VERSION_ENV for row in environment)
+    )
+
+
+def unwrap(
+    command: tuple[str, ...], args: tuple[str, ...]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return a container's command and args without our mirror and its flags.
+
+    Another injector may have moved both behind a program of its own, into `args` too.
+    """
+    return _without_mirror(command), _without_mirror(args)
+
+
+def _without_mirror(words: tuple[str, ...]) -> tuple[str, ...]:
+    if MIRROR not in words:
+        return words
+    start = words.index(MIRROR)
+    if "--" not in words[start:]:
+        return words
+    return words[:start] + words[words.index("--", start) + 1 :]
+
+
+def find_ours(
+    status: object, inits: Sequence[Raw], apps: Sequence[Raw], volumes: Sequence[Raw]
+) -> Ours:
+    """Return what is ours among the parts of a raw pod; `status` is our annotation, if any."""
+    marked = [container for container in (*inits, *apps) if is_ours(container)]
+    mirrored = frozenset(
+        str(container["name"]) for container in (*inits, *apps) if _is_mirrored(container)
+    )
+    planned = _planned_volumes(status)
+    if not marked and not mirrored and planned is None:
+        return NOTHING_OURS
+    suffix = _suffix([*_mounted(marked), *_mounted((*inits, *apps)), *(planned or ())])
+    return Ours(
+        volumes=frozenset(str(volume["name"]) for volume in volumes if _fits(volume, suffix)),
+        suffix=suffix,
+        sidecar_is_native=_sidecar_is_native(inits, apps),
+        mirrored=mirrored,
+    )
+
+
+def _is_mirrored(container: Raw) -> bool:
+    return any(
+        isinstance(words, list) and MIRROR in words
+        for words in (container.get("command"), container.get("args"))
+    )
+
+
+def _planned_volumes(status: object) -> list[str] | None:
+    """Return the volumes of a status of ours; None if it is none."""
+    try:
+        document = json.loads(status) if isinstance(status, str) else None
+    except (ValueError, RecursionError):
+        return None
+    plan = document.get("plan") if isinstance(document, dict) else None
+    if not isinstance(plan, list):
+        return None
+    return [str(entry.get("volume")) for entry in plan if isinstance(entry, dict)]
+
+
+def _mounted(containers: Iterable[Raw]) -> list[str]:
+    """Return the volumes mounted where only we mount something."""
+    return [
+        str(mount.get("name"))
+        for container in containers
+        if isinstance(container.get("volumeMounts"), list)
+        for mount in container["volumeMounts"]
+        if isinstance(mount, dict) and _is_our_path(mount.get("mountPath"), container)
+    ]
+
+
+def _is_our_path(path: object, container: Raw) -> bool:
+    if not isinstance(path, str):
+        return False
+    return path.startswith(ROOT + "/") or (path == TOKEN_DIR and is_ours(container))
+
+
+def _suffix(names: Iterable[str]) -> str:
+    for name in names:
+        match = _VOLUME.fullmatch(name)
+        if match and match[1]:
+            return match[1]
+    return ""
+
+
+def _fits(volume: Raw, suffix: str) -> bool:
+    match = _VOLUME.fullmatch(str(volume["name"]))
+    if match is None or (match[1] or "") != suffix:
+        return False
+    source = "secret" if str(volume["name"]).startswith(BACKEND_VOLUME_PREFIX) else "emptyDir"
+    return source in volume
+
+
+def _sidecar_is_native(inits: Sequence[Raw], apps: Sequence[Raw]) -> bool | None:
+    for is_native, containers in ((True, inits), (False, apps)):
+        if any(raw["name"] == SIDECAR and is_ours(raw) for raw in containers):
+            return is_native
+    return None
+
+
+def free_suffix(taken: Iterable[str]) -> str:
+    """Return the suffix that sets our volumes apart from an author's: mostly none."""
+    used = {match[1] or "" for name in taken if (match := _VOLUME.fullmatch(name))}
+    number = 2
+    if "" not in used:
+        return ""
+    while f"-x{number}" in used:
+        number += 1
+    return f"-x{number}"

@@ -1,0 +1,204 @@
+"""Step 4 of the webhook: which path is reached through which volume, and what has to be added.
+
+In: the pod, its options. Out: a `Plan`: what is followed, the mounts that are new, whose stdout
+is mirrored, and what is left out. A pure function; one path that is refused refuses no other.
+"""
+
+from contract.names import LOGS_VOLUME
+from contract.reasons import BAD_PATH, ENVIRONMENT_UNKNOWN, UNKNOWN_CONTAINER, VOLUME_KIND
+from webhook.directories import fixed_part, hidden_content, is_within, refuse_new, show
+from webhook.faults import Fault
+from webhook.globs import residues
+from webhook.options import Options
+from webhook.paths import PathRequest
+from webhook.placing import (
+    Wanted,
+    absolute,
+    enclosing,
+    folders,
+    overlap,
+    place_of,
+    refused_anywhere,
+    slugs,
+)
+from webhook.planned import Followed, NewMount, Place, Plan
+from webhook.pod import Container, Mount, Pod, Segments
+from webhook.stdout import (
+    command_of,
+    default_container,
+    is_stdout,
+    plan_stdout,
+    unknown_container,
+)
+from webhook.volumes import reuse_warnings, without_logs
+
+
+def make_plan(pod: Pod, options: Options, *, suffix: str) -> Plan:
+    """Return the plan; `suffix` sets our volumes apart from the author's."""
+    return _Planner(pod, options, LOGS_VOLUME + suffix).plan()
+
+
+class _Planner:
+    """Gathers the plan of one pod, path by path."""
+
+    def __init__(self, pod: Pod, options: Options, volume: str) -> None:
+        self._pod = pod
+        self._options = options
+        self._volume = volume
+        self._faults: list[Fault] = []
+        self._warnings: list[str] = []
+        self._followed: list[Followed] = []
+        self._stdout: list[Container] = []
+
+    def plan(self) -> Plan:
+        """Return the whole plan."""
+        wanted = self._located()
+        reused = {one: mount for one in wanted if (mount := enclosing(one)) is not None}
+        new = [one for one in wanted if one not in reused and self._may_be_new(one, wanted)]
+        mounts = self._new_mounts(new)
+        for one in wanted:
+            if one in reused:
+                self._follow_reused(one, reused[one])
+            elif one in new:
+                self._follow_new(one, mounts)
+        mirrored, faults = plan_stdout(self._pod, self._options, self._stdout)
+        return Plan(
+            followed=tuple(self._followed),
+            mounts=tuple(mounts),
+            folders=folders(new, mounts),
+            mirrored=tuple(mirrored),
+            faults=(*self._faults, *faults),
+            warnings=tuple(dict.fromkeys(self._warnings)),
+        )
+
+    def _refuse(self, request: PathRequest, reason: str, message: str) -> None:
+        from_pod = self._options.paths_from_pod
+        fault = Fault(request.shown, reason, message, is_path=True, from_pod=from_pod)
+        self._faults.append(fault)
+
+    def _located(self) -> list[Wanted]:
+        """Return the paths whose container is known and which nothing forbids from the start."""
+        found: dict[tuple[str, Segments], Wanted] = {}
+        for request in self._options.paths:
+            cause = self._options.refuses_files
+            if cause is not None:
+                message = f"nothing is shipped while {cause.subject} cannot be honoured"
+                self._refuse(request, cause.reason, message)
+                continue
+            one = self._in_container(request)
+            if one is not None:
+                found.setdefault((one.container.name, one.pattern), one)
+        return list(found.values())
+
+    def _in_container(self, request: PathRequest) -> Wanted | None:
+        if request.container is None:
+            container: Container | None = default_container(self._pod)
+        else:
+            container = self._pod.container(request.container)
+        if container is None:
+            self._refuse(request, UNKNOWN_CONTAINER, unknown_container(self._pod))
+            return None
+        pattern = absolute(request.path, container)
+        if pattern is None:
+            self._refuse(request, BAD_PATH, "expected an absolute path: no workingDir is set")
+            return None
+        if is_stdout(pattern) and self._options.choices.stdout != "off":
+            self._stdout.append(container)
+            return None
+        refusal = refused_anywhere(container, pattern)
+        if refusal is not None:
+            self._refuse(request, *refusal)
+            return None
+        return Wanted(request, container, pattern)
+
+    def _may_be_new(self, one: Wanted, wanted: list[Wanted]) -> bool:
+        same = [other.pattern for other in wanted if other.container is one.container]
+        argv = command_of(one.container, self._options)
+        refusal = refuse_new(one.directory, one.container, argv, same)
+        if refusal is not None:
+            self._refuse(one.request, *refusal)
+        return refusal is None
+
+    def _new_mounts(self, new: list[Wanted]) -> list[NewMount]:
+        """Return one mount for each directory that lies in no other one of its container."""
+        asked: dict[str, dict[Segments, None]] = {}
+        for one in new:
+            asked.setdefault(one.container.name, {})[one.directory] = None
+        mounts: list[NewMount] = []
+        for container, directories in asked.items():
+            outermost = [
+                directory
+                for directory in directories
+                if not any(
+                    is_within(directory, other) and directory != other for other in directories
+                )
+            ]
+            for directory, slug in slugs(outermost).items():
+                place = Place(self._volume, f"{container}/{slug}", is_new=True)
+                mounts.append(NewMount(container, directory, place))
+                hidden = None if self._options.choices.seed else hidden_content(directory)
+                if hidden is not None:
+                    self._warnings.append(hidden)
+        return mounts
+
+    def _follow_new(self, one: Wanted, mounts: list[NewMount]) -> None:
+        for mount in mounts:
+            if mount.container == one.container.name and is_within(one.directory, mount.directory):
+                self._follow(one, mount.place, mount.directory, one.pattern, is_certain=True)
+        self._follow_children(one)
+
+    def _follow_reused(self, one: Wanted, mount: Mount) -> None:
+        volume = self._pod.volumes.get(mount.volume, {})
+        kind = without_logs(volume)
+        if kind is not None:
+            self._refuse(one.request, VOLUME_KIND, f"a volume of the kind {kind} holds no logs")
+            return
+        place = place_of(one.container, mount)
+        if isinstance(place, str):
+            message = f"the mount needs the variable {place[:100]!a}, which env does not set"
+            self._refuse(one.request, ENVIRONMENT_UNKNOWN, message)
+            return
+        self._warnings += reuse_warnings(self._pod, one.container, mount)
+        certain = one.request.container is not None or not self._has_other_writers(one, mount)
+        self._follow(one, place, mount.path, one.pattern, is_certain=certain)
+        self._follow_children(one)
+
+    def _follow_children(self, one: Wanted) -> None:
+        """Follow the author's own mounts below the directory that the pattern can reach into."""
+        for mount in one.container.mounts:
+            if mount.path == one.directory or not is_within(mount.path, one.directory):
+                continue
+            place = place_of(one.container, mount)
+            volume = self._pod.volumes.get(mount.volume, {})
+            if isinstance(place, str) or without_logs(volume) is not None:
+                continue
+            for residue in sorted(residues(one.pattern, mount.path)):
+                certain = one.request.container is not None
+                certain = certain or not self._has_other_writers(one, mount)
+                pattern = (*mount.path, *residue)
+                self._follow(one, place, mount.path, pattern, is_certain=certain)
+
+    def _follow(
+        self, one: Wanted, place: Place, root: Segments, pattern: Segments, *, is_certain: bool
+    ) -> None:
+        """Add one entry; `root` is where the app sees `place`, `pattern` begins with it."""
+        followed = Followed(
+            container=one.container.name,
+            is_certain=is_certain,
+            path=show(one.pattern),
+            place=place,
+            glob="/".join(pattern[len(root) :]),
+            shown_as=show((*root, *fixed_part(pattern[len(root) :]))),
+            request=one.request,
+        )
+        self._followed.append(followed)
+
+    def _has_other_writers(self, one: Wanted, mount: Mount) -> bool:
+        """Return whether another container can write where the files lie."""
+        return any(
+            overlap(mount, other)
+            for container in self._pod.containers
+            if container is not one.container and container.kind != "init"
+            for other in container.mounts
+            if other.volume == mount.volume and not other.read_only
+        )

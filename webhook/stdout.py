@@ -1,0 +1,129 @@
+"""Whose stdout is collected: part of step 4 of the webhook.
+
+The mirror runs a container's own command as its child, so the command has to be known, and
+nothing may depend on a terminal or on being process 1.
+"""
+
+import re
+from dataclasses import dataclass
+
+from contract.annotations import STDOUT
+from contract.names import DEFAULT_CONTAINER, KNOWN_SIDECARS, ROOT
+from contract.reasons import NAME_TAKEN, NEEDS_PID_1, NO_COMMAND, TERMINAL, UNKNOWN_CONTAINER
+from webhook.faults import Fault
+from webhook.options import Options
+from webhook.pod import Container, Pod, Segments
+from webhook.shown import shown_name
+
+_PID_1 = frozenset({"systemd", "s6-svscan", "s6-overlay-suexec", "s6-linux-init", "runit-init"})
+_PID_1_PATHS = re.compile(r"/(?:s?bin/|usr/s?bin/)?init")
+_STDOUT_PATHS = frozenset(
+    {
+        ("dev", "stdout"),
+        ("dev", "stderr"),
+        *(("dev", "fd", number) for number in "12"),
+        *(("proc", process, "fd", number) for process in ("1", "self") for number in "12"),
+    }
+)
+MAX_NAMED = 16
+"""Containers that a message lists."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mirrored:
+    """One container whose stdout is collected."""
+
+    container: str
+    command: tuple[str, ...]
+    """What the mirror is to run, without the spec's `args`; empty for the node agent."""
+
+
+def is_stdout(pattern: Segments) -> bool:
+    """Return whether a path means the container's stdout or stderr, as images link their logs."""
+    return pattern in _STDOUT_PATHS
+
+
+def default_container(pod: Pod) -> Container:
+    """Return the container that is meant where none is named (design 3.3, rule 4)."""
+    named = pod.annotations.get(DEFAULT_CONTAINER)
+    apps = pod.apps
+    for app in apps:
+        if app.name == named:
+            return app
+    return next((app for app in apps if app.name not in KNOWN_SIDECARS), apps[0])
+
+
+def unknown_container(pod: Pod) -> str:
+    """Return the message for a container that the pod does not have."""
+    names = ", ".join(shown_name(found.name) for found in pod.containers[:MAX_NAMED])
+    return f"no container of that name; the pod has {names}"
+
+
+def command_of(container: Container, options: Options) -> tuple[str, ...]:
+    """Return what the container runs; empty where only its image knows."""
+    return container.command or options.command.get(container.name, ())
+
+
+def plan_stdout(
+    pod: Pod, options: Options, more: list[Container]
+) -> tuple[list[Mirrored], list[Fault]]:
+    """Return the containers whose stdout is collected, and why others are not.
+
+    `more` are those whose stdout was asked for by a path.
+    """
+    from_pod = STDOUT in pod.annotations
+    containers, faults = _asked(pod, options, from_pod=from_pod)
+    mirrored = []
+    for container in {found.name: found for found in (*containers, *more)}.values():
+        obstacle = None if options.choices.collector == "node" else _obstacle(container, options)
+        if obstacle is None and options.refuses_stdout is not None:
+            cause = options.refuses_stdout
+            obstacle = cause.reason, f"nothing is shipped while {cause.subject} cannot be honoured"
+        if obstacle is not None:
+            reason, message = obstacle
+            text = f"container {shown_name(container.name)}: {message}"
+            faults.append(Fault(STDOUT, reason, text, from_pod=from_pod))
+        else:
+            mirrored.append(Mirrored(container.name, _to_run(container, options)))
+    return mirrored, faults
+
+
+def _to_run(container: Container, options: Options) -> tuple[str, ...]:
+    return () if options.choices.collector == "node" else command_of(container, options)
+
+
+def _asked(pod: Pod, options: Options, *, from_pod: bool) -> tuple[list[Container], list[Fault]]:
+    wanted = options.choices.stdout
+    if wanted == "off":
+        return [], []
+    if wanted == "mirror":
+        return [default_container(pod)], []
+    if wanted == "all":
+        return [app for app in pod.apps if app.name not in KNOWN_SIDECARS], []
+    found = [(place, pod.container(name)) for place, name in enumerate(wanted, 1)]
+    faults = [
+        Fault(
+            STDOUT,
+            UNKNOWN_CONTAINER,
+            f"number {place}: {unknown_container(pod)}",
+            from_pod=from_pod,
+        )
+        for place, container in found
+        if container is None
+    ]
+    return [container for _, container in found if container is not None], faults
+
+
+def _obstacle(container: Container, options: Options) -> tuple[str, str] | None:
+    """Return the reason and the message why a container cannot be mirrored, or None."""
+    if container.raw.get("tty") is True or container.raw.get("stdin") is True:
+        return TERMINAL, "it has a terminal (tty or stdin), which a mirror would take away"
+    command = command_of(container, options)
+    if not command:
+        return NO_COMMAND, "its spec has no command: set it, or name it in sidetail.dev/command"
+    program = command[0]
+    if program.rpartition("/")[2] in _PID_1 or _PID_1_PATHS.fullmatch(program):
+        return NEEDS_PID_1, "its program has to be process 1"
+    if any(mount.path[:1] == (ROOT[1:],) for mount in container.mounts):
+        return NAME_TAKEN, f"it has a mount of its own below {ROOT}"
+    return None
