@@ -6,6 +6,7 @@ not the lines: then nothing more is dropped until it takes something again.
 """
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import assert_never
@@ -16,6 +17,7 @@ from sidecar.backends.answers import (
     Backend,
     Delivered,
     Hold,
+    LeftOut,
     Partly,
     Refused,
     Retry,
@@ -107,8 +109,8 @@ class Delivery:
 
     def _settle(self, piece: Batch, answer: Answer) -> None:
         match answer:
-            case Delivered():
-                self._delivered(piece)
+            case Delivered(left_out):
+                self._delivered(piece, left_out)
             case Retry(reason, after_seconds):
                 self._failed(reason, after_seconds)
                 self._pieces.put_back(piece)
@@ -125,17 +127,33 @@ class Delivery:
             case _:
                 assert_never(answer)
 
-    def _delivered(self, piece: Batch) -> None:
-        """Note that the backend has `piece`; that ends a hold."""
+    def _delivered(self, piece: Batch, left_out: LeftOut | None) -> None:
+        """Note that the backend has `piece`, but for what it left out; that ends a hold."""
         way = self._way
         if piece is self._pieces.suspect:
             self._pieces.suspect = None
         way.suspicion.in_row = 0
         way.suspicion.held = False
-        way.figures.delivered(piece.line_count)
+        lost = self._left_out(piece, left_out)
+        way.figures.delivered(piece.line_count - lost)
         if way.gate.succeeded() | way.seldom.over("hold", way.name):
             _log.info("the backend takes lines again", extra={"fields": {"backend": way.name}})
         self._pieces.release()
+
+    def _left_out(self, piece: Batch, left_out: LeftOut | None) -> int:
+        """Count the lines of records that the backend threw away; return how many they are."""
+        if left_out is None:
+            return 0
+        # It does not say which ones: with records of several lines this is an estimate.
+        share = min(1.0, left_out.records / piece.count)
+        lines = math.ceil(share * piece.line_count)
+        self._way.figures.dropped(lines, left_out.reason)
+        if self._way.seldom.due("left_out", self._way.name):
+            _log.error(
+                "a backend left lines out of a batch and does not say which; they are dropped",
+                extra={"fields": {"backend": self._way.name, "reason": left_out.reason}},
+            )
+        return lines
 
     def _failed(self, reason: str, after_seconds: float | None) -> None:
         way = self._way
@@ -182,7 +200,7 @@ class Delivery:
         settled = {*rejected, *answer.retry}
         taken = [index for index in range(piece.count) if index not in settled]
         if taken:
-            self._delivered(self._pick(piece, taken))
+            self._delivered(self._pick(piece, taken), answer.left_out)
         elif self._way.suspicion.held:
             self._failed("partly", answer.after_seconds)
             self._pieces.refused(*self._halves(piece))
@@ -240,5 +258,6 @@ class Delivery:
             mine = [index - first for index in wanted if first <= index < stop]
             if mine:
                 records = part.records.pick(mine)
-                chosen.add(part.block, records, self._way.backend.encode(records))
+                body = self._way.backend.encode_again(records, mine, part.body)
+                chosen.add(part.block, records, body)
         return chosen

@@ -1,16 +1,33 @@
 """What one attempt at a backend can come to, and what a backend has to offer. Step 6."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from sidecar.batch import Batch
+from sidecar.batch import Batch, Piece
 from sidecar.encode import Body
 from sidecar.transform.records import Records
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Records of a batch that the backend took note of and threw away, for good.
+
+    It says how many and not which ones, and that the same would become of them every time: they
+    are counted, and nothing is sent again.
+    """
+
+    records: int
+    """At least 1."""
+    reason: str
+    """For metrics and logs: `too_old`, `partial_success`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Delivered:
-    """The backend has the whole batch."""
+    """The backend has the whole batch, but for what it left out."""
+
+    left_out: LeftOut | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +68,8 @@ class Partly:
     rejected: tuple[tuple[int, str], ...]
     """(index, reason), ascending: never acceptable."""
     after_seconds: float | None = None
+    left_out: LeftOut | None = None
+    """Of the records that are in neither list."""
 
 
 Answer = Delivered | Retry | Hold | TooLarge | Refused | Partly
@@ -82,7 +101,17 @@ class Backend(Protocol):
         ...
 
     def encode(self, records: Records) -> bytes:
-        """Return all records encoded, for a batch that is sent again in pieces."""
+        """Return all records encoded."""
+        ...
+
+    def encode_again(self, records: Records, indices: Sequence[int], before: Piece) -> bytes:
+        """Return records encoded that are sent again by themselves.
+
+        Args:
+            records: what was picked.
+            indices: the places of `records` in the whole that was encoded as `before`.
+            before: what was sent; a record must not become another one for the backend.
+        """
         ...
 
     def sender(self) -> Sender:

@@ -1,7 +1,7 @@
 """One batch's way to its backend: what each answer leads to, told by what the backend has."""
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -14,12 +14,13 @@ from sidecar.backends.answers import (
     Answer,
     Delivered,
     Hold,
+    LeftOut,
     Partly,
     Refused,
     Retry,
     TooLarge,
 )
-from sidecar.batch import Batch
+from sidecar.batch import Batch, Piece
 from sidecar.block import Block, FileFacts
 from sidecar.deliver import REFUSALS_TO_HOLD, Delivery, Suspicion, Way
 from sidecar.encode import Body
@@ -40,6 +41,9 @@ class TextBackend:
 
     def encode(self, records: Records) -> bytes:
         return b"".join(records.message(index) + b"\n" for index in range(records.count))
+
+    def encode_again(self, records: Records, indices: Sequence[int], before: Piece) -> bytes:
+        return self.encode(records)
 
     def sender(self) -> "PickySender":
         return PickySender(lambda _: Delivered())
@@ -326,6 +330,35 @@ def test_a_bulk_that_refuses_every_item_is_held_too(tmp_path: Path):
     assert bench.run(_lines(100))
     assert sum(bench.dropped.values()) < REFUSALS_TO_HOLD
     assert len(bench.sender.stored) > 100 - REFUSALS_TO_HOLD
+
+
+def test_what_a_backend_left_out_is_counted_and_nothing_is_sent_again(tmp_path: Path):
+    sender = PickySender(_script(Delivered(LeftOut(3, "too_old"))))
+    bench = Bench(sender, tmp_path)
+
+    assert bench.run(_lines(10))
+
+    assert len(sender.attempts) == 1
+    assert bench.dropped == {"too_old": 3}
+    assert bench.way.figures.snapshot().lines_acknowledged == 7
+
+
+def test_a_backend_cannot_leave_out_more_than_it_was_sent(tmp_path: Path):
+    bench = Bench(PickySender(_script(Delivered(LeftOut(10**9, "partial_success")))), tmp_path)
+
+    assert bench.run(_lines(10))
+
+    assert bench.dropped == {"partial_success": 10}
+
+
+def test_items_can_be_left_out_of_a_batch_of_which_others_come_again(tmp_path: Path):
+    answer = Partly(retry=(0, 1), rejected=(), left_out=LeftOut(2, "too_old"))
+    bench = Bench(PickySender(_script(answer)), tmp_path)
+
+    assert bench.run(_lines(10))
+
+    assert bench.dropped == {"too_old": 2}
+    assert bench.way.figures.snapshot().lines_acknowledged == 8
 
 
 def test_a_stop_whose_time_is_over_gives_the_batch_up_and_drops_nothing(tmp_path: Path):
