@@ -3,16 +3,20 @@
 Import the fixture `api_server` and mark the test `kube`. The binaries are looked for in
 $KUBEBUILDER_ASSETS, else in /usr/local/kubebuilder/bin; without them the test is skipped.
 There is no controller and no node: a Deployment stays without ReplicaSets, a pod stays Pending.
+
+All test processes of one run share one: a test keeps to namespaces and names of its own, and one
+that needs `sidetail-system` or what install.yaml makes takes the fixture `whole_cluster`.
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -43,31 +47,40 @@ class ApiServer:
     def __init__(self, binaries: Path, folder: Path) -> None:
         self.folder = folder
         self.kubeconfig = folder / "kubeconfig"
-        self.services = ServiceProxy()
-        """`services.route(host, ports)`: where calls to a Service's name go."""
         self._binaries = binaries
         self._processes: list[subprocess.Popen[bytes]] = []
-        self._token = secrets.token_hex(16)
-        self.port = 0
+        self._proxy: ServiceProxy | None = None
+
+    @property
+    def api(self) -> KubeApi:
+        """The project's own door to this server, with all rights."""
+        return self.api_as(self.kubeconfig)
 
     def start(self) -> None:
-        client, peer, self.port = _free_ports(3)
+        """Start it all; the process that does so also stops it."""
+        client, peer, port = _free_ports(3)
+        token = secrets.token_hex(16)
+        self._proxy = ServiceProxy(self.folder)
         self._start_etcd(client, peer)
-        self._start_api_server(client)
-        self.kubeconfig.write_text(json.dumps(self._kubeconfig(self._token)))
-        self.api = self.api_as(self.kubeconfig)
+        self._start_api_server(client, port, token)
+        self.kubeconfig.write_text(json.dumps(self._kubeconfig(port, token)))
         self._wait_until_ready()
 
     def stop(self) -> None:
         for process in reversed(self._processes):
-            process.send_signal(signal.SIGTERM)
-        for process in reversed(self._processes):
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait(10)
-        self.services.close()
+            process.kill()  # there is nothing to be kept, and a graceful end takes it ten seconds
+            process.wait(10)
+        if self._proxy is not None:
+            self._proxy.close()
+
+    def route(self, host: str, ports: list[int]) -> None:
+        """Send the API server's calls to `host`, such as `web.shop.svc:443`, to local `ports`.
+
+        Several are served in turn, as a Service with several endpoints is.
+        """
+        temporary = self.folder / f".{host}.{os.getpid()}"
+        temporary.write_text(json.dumps(ports))
+        temporary.replace(_route_file(self.folder, host))
 
     def api_as(self, kubeconfig: Path) -> KubeApi:
         """Return the project's own door to this server, with the rights of `kubeconfig`."""
@@ -102,20 +115,11 @@ class ApiServer:
         """Return a kubeconfig with the rights of a service account that exists."""
         token = self.kubectl("create", "token", account, "-n", namespace).stdout.strip()
         file = self.folder / f"kubeconfig-{namespace}-{account}"
-        file.write_text(json.dumps(self._kubeconfig(token)))
+        server = json.loads(self.kubeconfig.read_text())["clusters"][0]["cluster"]["server"]
+        file.write_text(json.dumps(self._kubeconfig(int(server.rsplit(":", 1)[1]), token)))
         return file
 
-    @contextlib.contextmanager
-    def away(self) -> Iterator[None]:
-        """Stop answering for a while: the process is halted, connections hang."""
-        process = self._processes[-1]
-        process.send_signal(signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            process.send_signal(signal.SIGCONT)
-
-    def _kubeconfig(self, token: str) -> dict[str, Any]:
+    def _kubeconfig(self, port: int, token: str) -> dict[str, Any]:
         return {
             "apiVersion": "v1",
             "kind": "Config",
@@ -125,7 +129,7 @@ class ApiServer:
                 {
                     "name": "test",
                     "cluster": {
-                        "server": f"https://127.0.0.1:{self.port}",
+                        "server": f"https://127.0.0.1:{port}",
                         # Made by the API server itself, at its start.
                         "certificate-authority": str(self.folder / "certs" / "apiserver.crt"),
                     },
@@ -146,7 +150,7 @@ class ApiServer:
             "--unsafe-no-fsync",
         )
 
-    def _start_api_server(self, etcd: int) -> None:
+    def _start_api_server(self, etcd: int, port: int, token: str) -> None:
         key = self.folder / "accounts.key"
         key.write_bytes(
             rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
@@ -156,12 +160,12 @@ class ApiServer:
             )
         )
         tokens = self.folder / "tokens.csv"
-        tokens.write_text(f'{self._token},admin,1,"system:masters"\n')
+        tokens.write_text(f'{token},admin,1,"system:masters"\n')
         self._run(
             "kube-apiserver",
             f"--etcd-servers=http://127.0.0.1:{etcd}",
             "--bind-address=127.0.0.1",
-            f"--secure-port={self.port}",
+            f"--secure-port={port}",
             f"--cert-dir={self.folder / 'certs'}",
             "--service-cluster-ip-range=10.0.0.0/24",
             "--service-account-issuer=https://kubernetes.default.svc",
@@ -177,6 +181,7 @@ class ApiServer:
 
     def _run(self, name: str, *arguments: str) -> None:
         # Webhook calls go through HTTPS_PROXY: this is how names of Services are resolved here.
+        assert self._proxy is not None
         with (self.folder / f"{name}.log").open("wb") as log:
             self._processes.append(
                 subprocess.Popen(
@@ -186,7 +191,7 @@ class ApiServer:
                     cwd=self.folder,
                     env={
                         "PATH": os.environ["PATH"],
-                        "HTTPS_PROXY": f"http://127.0.0.1:{self.services.port}",
+                        "HTTPS_PROXY": f"http://127.0.0.1:{self._proxy.port}",
                         "NO_PROXY": "127.0.0.1,localhost,::1",
                     },
                 )
@@ -210,25 +215,17 @@ class ApiServer:
 
 
 class ServiceProxy:
-    """An HTTP proxy for CONNECT that stands for kube-proxy: Service names become local ports.
+    """An HTTP proxy for CONNECT that stands for kube-proxy: Service names become local ports."""
 
-    A name with several ports is served in turn, as a Service with several endpoints is.
-    """
-
-    def __init__(self) -> None:
-        self._listener = socket.create_server(("127.0.0.1", 0))
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
         self.port: int = self._listener.getsockname()[1]
-        self._routes: dict[str, list[int]] = {}
         self._turn = 0
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
         self._threads = [threading.Thread(target=self._accept, name="service-proxy")]
         self._threads[0].start()
-
-    def route(self, host: str, ports: list[int]) -> None:
-        """Send what is asked of `host`, such as `web.shop.svc:443`, to local `ports`."""
-        with self._lock:
-            self._routes[host] = list(ports)
 
     def close(self) -> None:
         # shutdown wakes the accepting thread, which a mere close would not.
@@ -277,11 +274,15 @@ class ServiceProxy:
             if not received:
                 return None
             head += received
-        host = head.split(b" ", 2)[1].decode()
+        file = _route_file(self._folder, head.split(b" ", 2)[1].decode())
+        ports = json.loads(file.read_text()) if file.exists() else []
         with self._lock:
-            ports = self._routes.get(host)
             self._turn += 1
-            return ports[self._turn % len(ports)] if ports else None
+            return int(ports[self._turn % len(ports)]) if ports else None
+
+
+def _route_file(folder: Path, host: str) -> Path:
+    return folder / f"route-{host.replace(':', '-')}"
 
 
 def _copy_both_ways(one: socket.socket, other: socket.socket) -> None:
@@ -319,15 +320,69 @@ def _free_ports(count: int) -> list[int]:
 
 @pytest.fixture(scope="session")
 def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    """One API server for all tests of this process; what a test makes, it removes."""
+    """The one API server of this run; what a test makes in it, it removes."""
     binaries = kube_binaries()
     if binaries is None:
         pytest.skip("no etcd, kube-apiserver and kubectl in $KUBEBUILDER_ASSETS")
-    folder = tmp_path_factory.mktemp("kube")
-    server = ApiServer(binaries, folder)
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+    server, is_ours = _join(binaries, shared)
     try:
-        server.start()
         yield server
     finally:
-        server.stop()
-        shutil.rmtree(folder, ignore_errors=True)
+        _leave(server, shared, is_ours=is_ours)
+
+
+@pytest.fixture
+def whole_cluster(api_server: ApiServer) -> Iterator[ApiServer]:
+    """The API server, with nobody else in `sidetail-system` or what install.yaml makes."""
+    with _locked(api_server.folder.parent / "kube-whole.lock"):
+        yield api_server
+
+
+def _join(binaries: Path, shared: Path) -> tuple[ApiServer, bool]:
+    """Return the run's server and whether this process has started it."""
+    with _locked(shared / "kube.lock"):
+        state = _read_state(shared)
+        folder = Path(state["folder"]) if state["users"] else None
+        is_ours = folder is None
+        if folder is None:
+            folder = Path(tempfile.mkdtemp(prefix="kube-", dir=shared))
+        server = ApiServer(binaries, folder)
+        if is_ours:
+            try:
+                server.start()
+            except BaseException:
+                server.stop()
+                raise
+        _write_state(shared, folder, state["users"] + 1)
+    return server, is_ours
+
+
+def _leave(server: ApiServer, shared: Path, *, is_ours: bool) -> None:
+    """Leave the server; the process that started it waits for the others and ends it."""
+    with _locked(shared / "kube.lock"):
+        _write_state(shared, server.folder, _read_state(shared)["users"] - 1)
+    while is_ours:
+        with _locked(shared / "kube.lock"):
+            if _read_state(shared)["users"] == 0:
+                server.stop()
+                shutil.rmtree(server.folder, ignore_errors=True)
+                return
+        time.sleep(0.2)
+
+
+def _read_state(shared: Path) -> dict[str, Any]:
+    file = shared / "kube.json"
+    return json.loads(file.read_text()) if file.exists() else {"users": 0}
+
+
+def _write_state(shared: Path, folder: Path, users: int) -> None:
+    (shared / "kube.json").write_text(json.dumps({"users": users, "folder": str(folder)}))
+
+
+@contextlib.contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    with file.open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

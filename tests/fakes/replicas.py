@@ -171,8 +171,8 @@ class _SkewedClock(MovedClock):
         return self._clock.monotonic()
 
 
-def verifies(pair: Pair, bundle: bytes, when: datetime) -> bool:
-    """Return whether a client that trusts `bundle` takes this leaf for our Service at `when`."""
+def verifies(pair: Pair, bundle: bytes, when: datetime, host: str = SERVICE) -> bool:
+    """Return whether a client that trusts `bundle` takes this leaf for `host` at `when`."""
     if not bundle:
         return False
     store = Store(x509.load_pem_x509_certificates(bundle))
@@ -180,7 +180,7 @@ def verifies(pair: Pair, bundle: bytes, when: datetime) -> bool:
         PolicyBuilder()
         .store(store)
         .time(when.replace(tzinfo=None))
-        .build_server_verifier(x509.DNSName(SERVICE))
+        .build_server_verifier(x509.DNSName(host))
     )
     try:
         verifier.verify(x509.load_pem_x509_certificate(pair.certificate), [])
