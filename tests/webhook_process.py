@@ -99,8 +99,13 @@ class Webhook:
         standalone: bool = True,
         with_files: bool = True,
         stderr: int | None = None,
+        wrapper: Iterable[str] = (),
     ) -> None:
-        """Prepare; nothing runs yet. `stderr`: a descriptor of the test's instead of the log."""
+        """Prepare; nothing runs yet.
+
+        `stderr`: a descriptor of the test's instead of the log. `wrapper`: a command that runs
+        its arguments in its own place.
+        """
         self.folder = folder
         self.cert_file = folder / "tls.crt"
         self.key_file = folder / "tls.key"
@@ -125,6 +130,7 @@ class Webhook:
         ]
         self._environ = dict(environ or {})
         self._stderr = stderr
+        self._wrapper = list(wrapper)
         self._process: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
         self._client = client_context()
@@ -146,6 +152,7 @@ class Webhook:
         """Start it; nothing is waited for."""
         self._process = subprocess.Popen(
             [
+                *self._wrapper,
                 sys.executable,
                 "-m",
                 "webhook",

@@ -35,7 +35,7 @@ def _answer(
         return _plain(404, "not found")
     try:
         review = parse_review(
-            asked.get_data(cache=False),
+            asked.environ["wsgi.input"].read(),
             content_type=asked.headers.get("Content-Type"),
             content_encoding=asked.headers.get("Content-Encoding"),
         )

@@ -34,7 +34,8 @@ class HttpRequest:
     """As on the request line: an absolute path and perhaps a query, ASCII, nothing decoded."""
     headers: Headers
     """Names in lower case; values as Latin-1."""
-    body: bytes
+    body: bytearray
+    """Whoever reads it may empty it, so that a large one is not in memory twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +64,8 @@ class _Reading:
     """The request that is coming in, from its head on."""
 
     head: h11.Request
-    parts: list[bytes] = field(default_factory=list)
-    size: int = 0
+    body: bytearray = field(default_factory=bytearray)
+    pieces: int = 0
 
 
 def plain_answer(status: int, text: str, headers: Headers = ()) -> HttpResponse:
@@ -88,7 +89,7 @@ class Framing:
     @property
     def held_bytes(self) -> int:
         """Bytes of the body that is coming in."""
-        return self._reading.size if self._reading is not None else 0
+        return len(self._reading.body) if self._reading is not None else 0
 
     @property
     def has_begun(self) -> bool:
@@ -199,11 +200,11 @@ class Framing:
         while True:
             event = self._http.next_event()
             if isinstance(event, h11.Data):
-                reading.parts.append(bytes(event.data))
-                reading.size += len(event.data)
-                if reading.size > self._max_body_bytes:
+                reading.body += event.data
+                reading.pieces += 1
+                if len(reading.body) > self._max_body_bytes:
                     return self._too_large()
-                if len(reading.parts) > MAX_CHUNKS:
+                if reading.pieces > MAX_CHUNKS:
                     return Refused(400, "too many chunks")
             elif isinstance(event, h11.EndOfMessage):
                 return _whole(reading)
@@ -212,8 +213,7 @@ class Framing:
 
     def _too_large(self) -> Refused:
         if self._reading is not None:
-            self._reading.parts.clear()
-            self._reading.size = 0
+            self._reading.body.clear()
         return Refused(413, f"the body is over {self._max_body_bytes} bytes")
 
 
@@ -237,8 +237,7 @@ def _has(request: h11.Request, name: bytes) -> bool:
 
 
 def _whole(reading: _Reading) -> HttpRequest:
-    body = b"".join(reading.parts)
-    reading.parts.clear()
+    body, reading.body = reading.body, bytearray()
     return HttpRequest(
         method=reading.head.method.decode("ascii"),
         target=reading.head.target.decode("ascii"),

@@ -70,9 +70,9 @@ class Review:
 
 
 def parse_review(
-    body: bytes, *, content_type: str | None, content_encoding: str | None = None
+    body: bytearray, *, content_type: str | None, content_encoding: str | None = None
 ) -> Review:
-    """Return the review that `body` holds.
+    """Return the review that `body` holds, and empty it.
 
     Raises:
         ReviewError: 415 for another type or encoding, 400 for JSON or a review that breaks rules.
@@ -84,8 +84,10 @@ def parse_review(
     return _read_review(parse_json(body))
 
 
-def parse_json(body: bytes) -> Any:
+def parse_json(body: bytearray) -> Any:
     """Return what `body` holds: JSON in UTF-8, read strictly.
+
+    `body` is emptied once it is text: 7 MiB need not be in memory three times over.
 
     Raises:
         ReviewError: 400; it is none, or has a key twice, a number out of range, too much of all.
@@ -93,11 +95,12 @@ def parse_json(body: bytes) -> Any:
     if body.count(b",") + body.count(b"{") + body.count(b"[") > MAX_VALUES:
         raise ReviewError(400, f"body: got too many values, expected at most {MAX_VALUES}")
     try:
-        parsed = _DECODER.decode(body.decode("utf-8"))
-    except ReviewError:
-        raise
+        text = body.decode("utf-8")
     except UnicodeDecodeError:
         raise ReviewError(400, "body: got bytes that are not UTF-8, expected JSON") from None
+    body.clear()
+    try:
+        parsed = _DECODER.decode(text)
     except json.JSONDecodeError as error:
         text = f"body: got no JSON at character {error.pos}, expected an AdmissionReview"
         raise ReviewError(400, text) from None

@@ -18,6 +18,21 @@ class _Nowhere(io.TextIOBase):
         return len(text)
 
 
+class _Input:
+    """`wsgi.input` that hands the body over instead of a copy of it."""
+
+    def __init__(self, body: bytearray) -> None:
+        self._rest = body
+
+    def read(self, size: int = -1) -> bytearray:
+        if size < 0:
+            taken, self._rest = self._rest, bytearray()
+            return taken
+        taken = self._rest[:size]
+        del self._rest[:size]
+        return taken
+
+
 class WsgiAnswer:
     """Answers requests by a WSGI application (PEP 3333)."""
 
@@ -56,7 +71,7 @@ class WsgiAnswer:
             "CONTENT_LENGTH": str(len(request.body)),
             "wsgi.version": (1, 0),
             "wsgi.url_scheme": "https",
-            "wsgi.input": io.BytesIO(request.body),
+            "wsgi.input": _Input(request.body),
             "wsgi.input_terminated": True,
             "wsgi.errors": self._errors,
             "wsgi.multithread": True,

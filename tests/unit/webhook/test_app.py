@@ -53,7 +53,7 @@ class App:
         return DEFAULT_CONFIG
 
     def ask(self, method, target, body=b"", headers=(("content-type", "application/json"),)):
-        answer = self.answer(HttpRequest(method, target, tuple(headers), body))
+        answer = self.answer(HttpRequest(method, target, tuple(headers), bytearray(body)))
         return Reply(
             answer.status, {name.lower(): value for name, value in answer.headers}, answer.body
         )
