@@ -19,10 +19,19 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--app", help="the command that stands for the pod's main container")
     parser.add_argument("--seconds", type=float, default=4.0, help="how long each act lasts")
     parser.add_argument("--output", type=Path, default=Path("demo-output"), help="for the records")
+    parser.add_argument(
+        "--no-mounts", action="store_true", help="map paths instead of mounting volumes"
+    )
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        wishes = Wishes(options.pod, options.app, options.seconds, options.output)
+        wishes = Wishes(
+            pod=options.pod,
+            app=options.app,
+            seconds=options.seconds,
+            output=options.output,
+            mounts=not options.no_mounts,
+        )
         return play(wishes, Screen())
     except DemoError as error:
         print(f"demo: {error}", file=sys.stderr)
