@@ -40,6 +40,10 @@ class Wire(Protocol):
         """Say what a 2xx answer means; other statuses do not come here."""
         ...
 
+    def refused(self, answer: HttpAnswer) -> Answer:
+        """Say what any other status means."""
+        ...
+
     def max_answer_bytes(self, batch: Batch) -> int:
         """Return how much of an answer is worth reading."""
         ...
@@ -57,6 +61,10 @@ class PlainWire:
         """Any 2xx acknowledges the whole batch."""
         del answer, batch
         return Delivered()
+
+    def refused(self, answer: HttpAnswer) -> Answer:
+        """Every status means what it means for any HTTP backend."""
+        return classify_status(answer)
 
 
 class HttpSender:
@@ -112,7 +120,7 @@ class HttpSender:
         if 200 <= answer.status < 300:
             self._packed = None
             return self._wire.classify(answer, batch)
-        return classify_status(answer)
+        return self._wire.refused(answer)
 
     def _pieces(self, batch: Batch) -> list[Piece]:
         if self._gzip_level is None:
