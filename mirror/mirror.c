@@ -14,8 +14,9 @@
  * Two threads. The main one waits for everything in one place (the pipes, the real outputs, signals, room in the ring)
  * and never touches the volume. The writer touches nothing but the volume, so that only it can hang there.
  *
- * In reading order: 1 words · 2 ring · 3 file (the writer) · 4 lines · 5 streams · 6 command and signals · 7 run ·
- * 8 seed · 9 init · 10 options. sys.h holds what a C library would give. docs/mirror.md says what is promised.
+ * In reading order: 1 ring · 2 file (the writer) · 3 lines · 4 streams · 5 command and signals · 6 run · 7 options.
+ * prepare.c holds --seed and --init, words.h our messages, sys.h what a C library would give; docs/mirror.md says what
+ * is promised.
  */
 #define SYS_START
 #include "sys.h"
@@ -28,6 +29,7 @@ enum {
     READ_BYTES = 64 * 1024,  /* one read: all that a pipe holds unless it was made larger */
     RING_BYTES = 512 * 1024, /* what the volume may lag behind before lines are left out */
     WRITE_BYTES = 128 * 1024,
+    RESERVE_BYTES = 256 * 1024,
     HEAD_BYTES = 40, /* "2006-01-02T15:04:05.000000000Z stdout F " */
     TAG_AT = 38,     /* where F or P stands in it */
     PIPE_ATOMIC = 4096,
@@ -64,7 +66,7 @@ static int above_standard(int fd)
     return higher;
 }
 
-/* ---------------------------------------------------------------------------------------------- 2 ring
+/* ---------------------------------------------------------------------------------------------- 1 ring
  *
  * Finished CRI lines on their way to the file, each in one piece. The main thread alone moves `head` (and `filled`, its
  * own place ahead of it), the writer alone moves `tail`; `end` is where lines stop when head has gone round. Empty:
@@ -150,7 +152,7 @@ static void ring_take(size_t n)
     wake(&ring.main_waits, ring.main_wake);
 }
 
-/* ---------------------------------------------------------------------------------------------- 3 file
+/* ---------------------------------------------------------------------------------------------- 2 file
  *
  * The writer: from the ring to PATH, by whole lines, rotated by rename. Only this thread touches `file` and the volume. */
 
@@ -162,7 +164,8 @@ static struct {
     uint64_t size;
     struct stat identity;
     int64_t looked_at;
-    bool torn; /* of the line at the tail, the head is already in a file */
+    bool torn;     /* of the line at the tail, the head is already in a file */
+    bool mid_line; /* the last line in this file is a P */
 } file = {.max_bytes = 10 * 1024 * 1024, .max_files = 3, .fd = -1};
 
 /* PATH, PATH.1, PATH.2, … */
@@ -235,6 +238,7 @@ static long open_file(void)
     file.fd = fd;
     file.size = (uint64_t)(file.identity.st_size + added);
     file.looked_at = now();
+    file.mid_line = false;
     return 0;
 }
 
@@ -271,27 +275,28 @@ static size_t whole_lines(const char *at, size_t n)
     return n;
 }
 
-/* How many of the `n` bytes of lines at `at` go into this file now; 0: none, it must be rotated first. */
+/* The tag of the line that ends before at[end]. */
+static char last_tag(const char *at, size_t end) { return at[whole_lines(at, end - 1) + TAG_AT]; }
+
+/* How many of the `n` bytes of lines at `at` go into this file now; 0: none, it must be rotated first. The parts of a
+ * line (P, P, F) stay in one file if they are shorter than `reserve`: near its end, none is begun. */
 static size_t fitting(const char *at, size_t n)
 {
     uint64_t room = file.size < file.max_bytes ? file.max_bytes - file.size : 0;
+    uint64_t reserve = file.max_bytes / 8 < RESERVE_BYTES ? file.max_bytes / 8 : RESERVE_BYTES;
     size_t limit = room < WRITE_BYTES ? (size_t)room : WRITE_BYTES;
     if (file.torn)
         return first_line(at, n);
-    if (n <= limit)
-        return n;
-    size_t fits = whole_lines(at, limit);
-    if (room > WRITE_BYTES)
+    size_t fits = whole_lines(at, n < limit ? n : limit), end = fits;
+    if (fits && room - fits >= reserve)
         return fits;
-    /* Before a rotation, back to the end of a whole line: its parts (P, P, F) stay together where that can be had. */
-    for (size_t end = fits, begin; end; end = begin) {
-        begin = whole_lines(at, end - 1);
-        if (at[begin + TAG_AT] == 'F')
-            return end;
-    }
-    if (fits || file.size)
-        return fits;
-    return first_line(at, n); /* longer than --max-bytes: it gets a file of its own */
+    while (end && last_tag(at, end) != 'F')
+        end = whole_lines(at, end - 1);
+    if (end || (fits && file.mid_line))
+        return end ? end : fits;
+    if (file.size)
+        return 0;
+    return fits ? fits : first_line(at, n); /* longer than --max-bytes: it gets a file of its own */
 }
 
 /* Of a torn line the head is in a file that is gone or full: the rest means nothing in another one. */
@@ -329,7 +334,8 @@ static long write_some(const char *at, size_t n)
     }
     if (written <= 0)
         return written ? written : -EIO;
-    file.size += (uint64_t)written;
+    file.size += (size_t)written;
+    file.mid_line = !file.torn && last_tag(at, fits) == 'P';
     file.torn = at[written - 1] != '\n';
     ring_take((size_t)written);
     return 0;
@@ -373,15 +379,16 @@ static void *writer(void *unused)
     return NULL;
 }
 
-/* ---------------------------------------------------------------------------------------------- 4 lines
+/* ---------------------------------------------------------------------------------------------- 3 lines
  *
  * From what was read to CRI lines in the ring, and the account of what could not be put there. */
 
 struct stream {
     int from;         /* reading end of the pipe that the app writes to; -1: it has ended */
     int to;           /* the real stdout or stderr; -1: nobody reads it */
-    bool by_tee;      /* `to` is a pipe: the kernel hands the pages on */
-    bool full;        /* … and has no room */
+    bool by_tee;      /* `to` is a pipe: the kernel can hand pages on */
+    bool much;        /* the last read found much: hand on the next */
+    bool full;        /* … and `to` has no room */
     bool careful;     /* `to` may block: ask before each write, and write little */
     bool hung_up;     /* `to` was closed: end `from` as soon as it is empty */
     size_t owed;      /* bytes that were in the pipe when the child ended */
@@ -409,36 +416,45 @@ static struct {
 static int64_t patience = PATIENCE;
 static int64_t waiting_since; /* for room in the ring; 0: not waiting */
 
-static void put_digits(char *to, int n, unsigned number)
+static void put_digits(char *to, int n, uint64_t number)
 {
     for (; n--; number /= 10)
         to[n] = (char)('0' + number % 10);
 }
 
-/* `2006-01-02T15:04:05.000000000Z`. The date by Hinnant's method: years that begin in March, in eras of 400. */
-static void put_time(char *to, struct __kernel_timespec time)
+static bool is_leap(uint64_t year) { return year % 4 == 0 && (year % 100 != 0 || year % 400 == 0); }
+
+/* The date of a day since 1970 as `2006-01-02`. */
+static void put_date(char *to, uint64_t day)
 {
-    uint64_t seconds = (uint64_t)time.tv_sec % 86400, days = (uint64_t)time.tv_sec / 86400 + 719468;
-    uint64_t era = days / 146097, day = days % 146097;
-    uint64_t year = (day - day / 1460 + day / 36524 - day / 146096) / 365;
-    uint64_t day_of_year = day - (365 * year + year / 4 - year / 100), month = (5 * day_of_year + 2) / 153;
-    for (int i = 0; i < 30; i++)
-        to[i] = "0000-00-00T00:00:00.000000000Z"[i];
-    put_digits(to, 4, (unsigned)(year + era * 400 + (month >= 10)));
-    put_digits(to + 5, 2, (unsigned)(month < 10 ? month + 3 : month - 9));
-    put_digits(to + 8, 2, (unsigned)(day_of_year - (153 * month + 2) / 5 + 1));
-    put_digits(to + 11, 2, (unsigned)(seconds / 3600));
-    put_digits(to + 14, 2, (unsigned)(seconds / 60 % 60));
-    put_digits(to + 17, 2, (unsigned)(seconds % 60));
-    put_digits(to + 20, 9, (unsigned)time.tv_nsec);
+    static const uint8_t month_days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+    uint64_t year = 1970, month = 0, days;
+    for (; day >= (days = 365 + is_leap(year)); year++)
+        day -= days;
+    for (; day >= (days = month_days[month] + (month == 1 && is_leap(year))); month++)
+        day -= days;
+    put_digits(to, 4, year);
+    put_digits(to + 5, 2, month + 1);
+    put_digits(to + 8, 2, day + 1);
 }
 
-/* The time of a line is that of the read in which its end came: one clock reading, however many lines. */
+/* The time of a line is that of the read in which its end came: one look at the clock, however many lines. */
 static void stamp(struct stream *s)
 {
-    put_time(s->head, sys_clock(CLOCK_REALTIME_));
-    s->head[30] = s->head[37] = s->head[39] = ' ';
-    memcpy(s->head + 31, s == streams ? "stdout" : "stderr", 6);
+    static char text[31] = "2006-01-02T15:04:05.000000000Z";
+    static uint64_t shown;
+    struct __kernel_timespec time = sys_clock(CLOCK_REALTIME_);
+    uint64_t second = (uint64_t)time.tv_sec;
+    if (second != shown) {
+        put_date(text, second / 86400);
+        put_digits(text + 11, 2, second / 3600 % 24);
+        put_digits(text + 14, 2, second / 60 % 60);
+        put_digits(text + 17, 2, second % 60);
+        shown = second;
+    }
+    put_digits(text + 20, 9, (uint64_t)time.tv_nsec);
+    memcpy(s->head, text, 30);
+    memcpy(s->head + 30, s == streams ? " stdout F " : " stderr F ", 10);
 }
 
 static void put_line(struct stream *s, char *at, char tag, const char *bytes, size_t n)
@@ -583,7 +599,7 @@ static void file_lines(struct stream *s)
     ring_publish();
 }
 
-/* ---------------------------------------------------------------------------------------------- 5 streams */
+/* ---------------------------------------------------------------------------------------------- 4 streams */
 
 static bool writable(int fd)
 {
@@ -632,6 +648,7 @@ static void end_stream(struct stream *s)
         sys_close(s->from);
     s->from = -1;
     s->owed = 0;
+    s->full = false;
 }
 
 static bool ready_to_read(const struct stream *s)
@@ -640,7 +657,9 @@ static bool ready_to_read(const struct stream *s)
 }
 
 /* Hand what is in the pipe on to the real one, without waiting and without copying. Returns how many bytes may now be
- * read (0: the end) or minus the error; -EAGAIN: no room, as something is there to be read. */
+ * read (0: the end) or minus the error; -EAGAIN: no room, as something is there to be read. Only done when there is
+ * much: small writes that the kernel would put together in one page would each take one of the sixteen that a pipe has,
+ * and fill a pipe that is not read sooner than without us. */
 static long hand_on(struct stream *s)
 {
     long n = sys_tee(s->from, s->to, READ_BYTES);
@@ -657,7 +676,7 @@ static void receive(struct stream *s)
 {
     size_t most = READ_BYTES;
     bool handed_on = false;
-    if (s->by_tee && s->to >= 0) {
+    if (s->by_tee && s->much && s->to >= 0) {
         long n = hand_on(s);
         if (s->full)
             return;
@@ -680,6 +699,7 @@ static void receive(struct stream *s)
     stamp(s);
     s->filled += (size_t)n;
     s->sent += handed_on ? (size_t)n : 0;
+    s->much = n >= READ_BYTES / 2;
     s->owed -= (size_t)n < s->owed ? (size_t)n : s->owed;
 }
 
@@ -731,7 +751,7 @@ static void take_back(struct stream *s, int fd)
         sys_dup3(s->to, fd, 0);
 }
 
-/* ---------------------------------------------------------------------------------------------- 6 command and signals */
+/* ---------------------------------------------------------------------------------------------- 5 command and signals */
 
 static struct {
     int pid;
@@ -827,7 +847,10 @@ static long start(char **argv, char **environment)
 {
     int parent = sys_getpid();
     command.own_session = leads_session();
+    sys_prctl(PR_SET_CHILD_SUBREAPER, 1); /* orphans come to us also where we are not the first process */
     command.pid = sys_fork();
+    if (command.pid < 0)
+        sys_prctl(PR_SET_CHILD_SUBREAPER, 0);
     if (command.pid)
         return command.pid < 0 ? command.pid : 0;
     if (command.own_session)
@@ -853,17 +876,17 @@ static void on_end(int status)
     sys_close(2);
 }
 
-/* Orphans come to us, as to every first process of a container. A child that a terminal stopped stops us, so that the
- * shell sees a stopped job; never in a container, where nobody would wake us. */
+/* Orphans come to us, as to every first process of a container. A child that a terminal stopped stops us too, so that
+ * the shell sees a stopped job; never in a container, where nobody would wake us. */
 static void reap(void)
 {
     int status, pid;
     while ((pid = sys_wait(-1, &status, WNOHANG | (command.own_session ? 0 : WUNTRACED))) > 0) {
         bool stopped = (status & 0xff) == 0x7f;
-        if (pid == command.pid && stopped)
-            sys_kill(sys_getpid(), SIGSTOP_);
-        else if (pid == command.pid)
+        if (pid == command.pid && !stopped)
             on_end(status);
+        else if (pid == command.pid && status >> 8 != SIGSTOP_)
+            sys_kill(sys_getpid(), SIGSTOP_);
     }
 }
 
@@ -899,7 +922,7 @@ static int exit_code(void)
     return signal ? 128 + signal : command.status >> 8 & 0xff;
 }
 
-/* ---------------------------------------------------------------------------------------------- 7 run */
+/* ---------------------------------------------------------------------------------------------- 6 run */
 
 /* When the child has ended and what it wrote has been sent on, those who still hold the pipes get LINGER. */
 static int64_t linger_until;
@@ -943,9 +966,9 @@ static void turn(void)
     struct pollfd polled[6] = {{command.signals, POLLIN, 0}, {ring.main_wake, POLLIN, 0}};
     for EACH_STREAM (s) {
         struct pollfd *mine = polled + 2 + 2 * (s - streams);
-        bool send_first = s->full || s->sent < s->filled;
-        mine[0] = (struct pollfd){ready_to_read(s) && !send_first ? s->from : -1, POLLIN, 0};
-        mine[1] = (struct pollfd){!s->blocked && send_first ? s->to : -1, POLLOUT, 0};
+        bool may_read = ready_to_read(s);
+        mine[0] = (struct pollfd){may_read && !s->full ? s->from : -1, POLLIN, 0};
+        mine[1] = (struct pollfd){s->sent < s->filled || (may_read && s->full) ? s->to : -1, POLLOUT, 0};
     }
     /* Room may have come between the last attempt and this promise to sleep. */
     bool blocked = streams[0].blocked || streams[1].blocked;
@@ -1004,16 +1027,16 @@ static long prepare(void)
     outputs_are_one = !sys_fstat(streams[0].to, &a) && !sys_fstat(streams[1].to, &b) && same_file(&a, &b);
     for EACH_STREAM (s)
         s->by_tee &= !outputs_are_one;
-    sys_prctl(PR_SET_CHILD_SUBREAPER, 1);
     return error;
 }
 
-/* Logs are never worth a failed start: what cannot be mirrored is run all the same. */
-static int run_unmirrored(char **argv, char **environment)
+/* Logs are never worth a failed start: what cannot be mirrored is run all the same, in our place. */
+static int run_unmirrored(char **argv, char **environment, long why)
 {
     take_back(streams, 1);
     take_back(streams + 1, 2);
     release_signals();
+    say("the output is not mirrored", NULL, why);
     return execute(argv, environment);
 }
 
@@ -1022,27 +1045,22 @@ static int run(char **argv, char **environment)
     long error = prepare();
     if (!error)
         error = start(argv, environment);
-    if (error) {
-        int code;
-        take_back(streams + 1, 2);
-        say("the output is not mirrored", "", error);
-        code = run_unmirrored(argv, environment);
-        return code;
-    }
+    if (error)
+        return run_unmirrored(argv, environment, error);
     while (!command.ended || !done(streams) || !done(streams + 1))
         turn();
     finish();
     return exit_code();
 }
 
-/* ---------------------------------------------------------------------------------------------- 10 options */
+/* ---------------------------------------------------------------------------------------------- 7 options */
 
 static const char usage[] = "usage: sidetail-mirror --file PATH [--max-bytes N] [--max-files N] -- COMMAND [ARG]...\n"
                             "       sidetail-mirror --seed FROM TO\n"
                             "       sidetail-mirror --init [--mkdir DIR]... [--install PATH]...\n";
 
 /* A whole number from 1; anything else is said, and the default holds. */
-static void read_number(const char *option, const char *text, uint64_t *to, uint64_t most)
+static void read_number(const char *text, uint64_t *to, uint64_t most)
 {
     uint64_t number = 0;
     for (const char *p = text; *p; p++) {
@@ -1055,7 +1073,7 @@ static void read_number(const char *option, const char *text, uint64_t *to, uint
     if (number && number <= most)
         *to = number;
     else
-        say(option, text, EINVAL);
+        say("expected a whole number from 1, got", text, 0);
 }
 
 /* The options before `--`. One that is wrong does not keep the app from starting. Returns where COMMAND begins. */
@@ -1070,9 +1088,9 @@ static char **read_options(char **argv)
         if (same(*argv, "--file"))
             file.path = value;
         else if (same(*argv, "--max-bytes"))
-            read_number("--max-bytes", value, &file.max_bytes, 1ULL << 50);
+            read_number(value, &file.max_bytes, 1ULL << 50);
         else if (same(*argv, "--max-files"))
-            read_number("--max-files", value, &file.max_files, 1000);
+            read_number(value, &file.max_files, 1000);
         else {
             say("not understood:", *argv, 0);
             continue;
@@ -1102,6 +1120,6 @@ int mirror_main(int argc, char **argv, char **environment)
     argv = read_options(argv + 1);
     if (file.path && length(file.path) < sizeof ((struct text *)0)->bytes - 8)
         return run(argv, environment);
-    say("the output is not mirrored: --file is missing or too long", "", 0);
+    say("the output is not mirrored: --file is missing or too long", NULL, 0);
     return execute(argv, environment);
 }

@@ -9,7 +9,7 @@
 #include "prepare.h"
 #include "words.h"
 
-/* ---------------------------------------------------------------------------------------------- 8 seed
+/* ---------------------------------------------------------------------------------------------- 1 seed
  *
  * Copy what an image has under FROM into a new volume, TO. It runs before the app, as the app's user, and again when the
  * pod is started again: then TO holds what the app has made of it, so nothing that exists is changed and no link is
@@ -230,7 +230,7 @@ int seed(const char *from, const char *to)
     return 0;
 }
 
-/* ---------------------------------------------------------------------------------------------- 9 init
+/* ---------------------------------------------------------------------------------------------- 2 init
  *
  * What the init container does with the volumes before the app starts, and does again after the app has had them: it
  * changes nothing that exists and walks through no link. */

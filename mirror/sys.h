@@ -108,8 +108,10 @@ static long thread_start(void *(*start)(void *))
     return -pthread_create(&thread, NULL, start, NULL);
 }
 
+#ifndef HARNESS
 int main(int argc, char **argv, char **environment);
 int main(int argc, char **argv, char **environment) { return mirror_main(argc, argv, environment); }
+#endif
 #endif
 
 #else /* -------------------------------------------------------------------- without a C library */

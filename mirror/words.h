@@ -61,13 +61,13 @@ static inline void add_error(struct text *t, long error)
     add_number(t, (uint64_t)error);
 }
 
-/* One line of our own on stderr: what, about which name, why. Empty `name` and `error` 0 are left out. */
+/* One line of our own on stderr: what, about which name, why. A `name` of NULL and an `error` of 0 are left out. */
 static inline void say(const char *what, const char *name, long error)
 {
     struct text t = {0, {0}};
     add(&t, "sidetail-mirror: ");
     add(&t, what);
-    if (*name) {
+    if (name) {
         add(&t, " ");
         add_name(&t, name);
     }
