@@ -60,6 +60,8 @@ class Checkpoint:
         """What the journal said at the start; whoever follows the files takes it over."""
         self.numbers: dict[str, int] = {}
         """Backend → its number in entries."""
+        self.new: frozenset[str] = frozenset(names)
+        """Backends that the journal did not know."""
         self._names = tuple(names)
         self._sync_seconds = sync_seconds
         self._provider: Provider = self._saved_entries
@@ -157,19 +159,19 @@ class Checkpoint:
             loaded = folder.read(self._name)
         self.saved = _of_backends(loaded.files, self._names)
         self._number_backends(loaded.backends)
+        self.new = frozenset(self._names) - set(loaded.backends.values())
         if loaded.is_damaged:
             aside = folder.set_aside(self._name)
             _log.warning(
                 "the journal is damaged; it is set aside, and what is whole of it is used",
                 extra={"fields": {"set_aside": aside, "bad_entries": loaded.bad_entries}},
             )
-        elif loaded.good_bytes > 0:
+        elif loaded.good_bytes > 0 and set(loaded.backends.values()) <= set(self._names):
             self._file = folder.open_to_append(self._name, loaded.good_bytes)
             self._size = self._rewritten_size = loaded.good_bytes
             self._behind = False
-            new = set(self._names) - set(loaded.backends.values())
             with self._lock:
-                self._write(b"".join(self._backend_entries(new)))
+                self._write(b"".join(self._backend_entries(sorted(self.new))))
 
     def _number_backends(self, known: Mapping[int, str]) -> None:
         """Give each backend a number, the one it had in the journal if it was there."""

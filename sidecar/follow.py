@@ -7,6 +7,7 @@ the one we think it is. Nothing is kept in memory but where a line without an en
 """
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sidecar.identity import ANCHOR_BYTES, NO_ANCHOR, anchor_length, digest, is_same
@@ -46,7 +47,7 @@ class Place:
         self.probed = self.scanned
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that would triple the time of making one
 class Lines:
     """A run of whole lines, or one line that was cut, or (with its tail) an unterminated one."""
 
@@ -62,6 +63,8 @@ class Lines:
     """The anchor of `end`, where it does not follow from `before` and `data`."""
     at_end: bool
     """True if nothing stands behind it but perhaps an unterminated line."""
+    terminated: bool = True
+    """False if the last line has no end yet."""
 
     def anchor_at(self, offset: int) -> bytes:
         """Return the anchor of an offset from `start` to `end`."""
@@ -143,22 +146,30 @@ def cut_at_character(line: bytes, limit: int) -> bytes:
     return line[:begin] if is_lead else line[:limit]
 
 
-def count_lines(descriptor: int, start: int, end: int) -> int:
-    """Count the lines from `start` to `end`; an unterminated last one counts.
+def count_lines(
+    descriptor: int, start: int, end: int, go_on: Callable[[], bool]
+) -> tuple[int, int]:
+    """Count the lines from `start` to `end`, as long as `go_on` says so; return where it ended.
+
+    An unterminated last line counts; a newline that only ends a line which was sent does not.
 
     Raises:
         OSError: the file cannot be read.
     """
-    lines, last = 0, b"\n"
-    while start < end:
-        start = next_data(descriptor, start, end)
-        chunk = os.pread(descriptor, min(CHUNK_BYTES, end - start), start)
+    at, lines, last = start, 0, b"\n"
+    before = os.pread(descriptor, 3, start - 1) if start else b"\n"
+    if before[:1] != b"\n":
+        at += _ended_newline(before, 1)
+    while at < end and go_on():
+        chunk = os.pread(descriptor, min(CHUNK_BYTES, end - at), at)
         if not chunk:
             break
         lines += chunk.count(b"\n")
         last = chunk.rstrip(b"\0")[-1:] or last
-        start += len(chunk)
-    return lines + (last != b"\n")
+        at += len(chunk)
+        if chunk.endswith(b"\0"):
+            at = next_data(descriptor, at, end)
+    return lines + (last != b"\n"), at
 
 
 class _Reading:
@@ -219,7 +230,16 @@ class _Reading:
                 return None
             at_end, until = at_end and short == until, short
         before = raw[max(0, skip - ANCHOR_BYTES) : skip]
-        return Lines(begin, raw[skip:until], begin + until - skip, 0, before, None, at_end)
+        return Lines(
+            start=begin,
+            data=raw[skip:until],
+            end=begin + until - skip,
+            truncated=0,
+            before=before,
+            end_anchor=None,
+            at_end=at_end,
+            terminated=raw[until - 1] == _NEWLINE,
+        )
 
     def long(self, want: int) -> Found:
         """Search the end of the line at the place; return the line when it is found."""
@@ -277,7 +297,16 @@ class _Reading:
             last = anchor_length(end)
             end_anchor = os.pread(self.descriptor, last, end - last)
         left_out = 0 if end_anchor is None else length - len(data)
-        return Lines(begin, data, end, left_out, raw[:before], end_anchor, at_end=False)
+        return Lines(
+            start=begin,
+            data=data,
+            end=end,
+            truncated=left_out,
+            before=raw[:before],
+            end_anchor=end_anchor,
+            at_end=end == self.size,
+            terminated=end > line_end,
+        )
 
     def _is_anchored(self, before_begin: bytes) -> bool:
         """Return whether what stands before `place.position` is what was read there."""

@@ -56,10 +56,10 @@ class Glob:
                 after.add(state + 1)
         return _spread(self.segments, after)
 
-    def final(self, states: States) -> str | None:
-        """Return the segment that a file's name has to match in these states, if there is one."""
+    def matches(self, states: States, name: str) -> bool:
+        """Return whether a file of this name matches in these states."""
         last = len(self.segments) - 1
-        return self.segments[last] if last in states else None
+        return last in states and segment_matches(self.segments[last], name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,8 @@ class Saved:
     stands: then the content itself is gone."""
     path: str = ""
     """Its path when last seen."""
+    size: int = 0
+    """Of the file, when the entry was written."""
     offsets: dict[str, tuple[int, bytes]] = field(default_factory=dict)
     """Backend → (settled offset, anchor or its digest)."""
     departed: bool = False
@@ -90,6 +92,7 @@ def file_entry(key: FileKey, saved: Saved) -> bytes:
         None if saved.tag is None else saved.tag.hex(),
         saved.first,
         None if saved.path == saved.first else saved.path,
+        saved.size,
     ]
     return _line("F " + json.dumps(facts, separators=(",", ":")))
 
@@ -182,7 +185,7 @@ def _apply_backend(loaded: Loaded, rest: str) -> None:
 
 def _apply_file(loaded: Loaded, rest: str) -> None:
     facts: list[Any] = json.loads(rest)
-    device, inode, generation, version, head_length, head, tag, first, path = facts
+    device, inode, generation, version, head_length, head, tag, first, path, size = facts
     key = file_key(device, inode)
     saved = Saved(
         generation=int(generation),
@@ -192,6 +195,7 @@ def _apply_file(loaded: Loaded, rest: str) -> None:
         tag=None if tag is None else bytes.fromhex(tag),
         first=str(first),
         path=str(first if path is None else path),
+        size=int(size),
     )
     known = loaded.files.pop(key, None)
     if known is not None and known.generation == saved.generation:
