@@ -20,19 +20,19 @@
 typedef uint8_t byte;
 
 /* Changes whenever a caller of another version could go wrong: see sidecar/native.py. */
-enum { INTERFACE = 1 };
+enum { INTERFACE = 2 };
 
 /* Operations of a template's program: see sidecar/wire.py for what they mean. */
 enum {
     LITERAL, OFFSET, TIME, READ_AT, MESSAGE, RAW_MESSAGE, TRUNCATED, SEVERITY, IOSTREAM,
-    PARSE_ERROR, PARSED, MAP_HEADER, OPERATIONS
+    PARSE_ERROR, PARSED, MAP_HEADER, PACKED_ID, OPERATIONS
 };
 enum { TEXT_JSON, TEXT_UTF8, TEXT_MSGPACK };
 enum { NUMBER_DECIMAL, NUMBER_MSGPACK };
 enum { CLOCK_RFC3339, CLOCK_MICROSECONDS, CLOCK_NANOSECONDS, CLOCK_EVENT_TIME };
 
 /* Numbers that each operation is followed by. A literal is two: place and length. */
-static const byte operands[OPERATIONS] = {2, 1, 1, 1, 1, 5, 5, 16, 8, 16, 4, 1};
+static const byte operands[OPERATIONS] = {2, 1, 1, 1, 1, 5, 5, 16, 8, 16, 4, 1, 2};
 
 /* Bits of `marks`: see sidecar/transform/records.py. */
 enum {
@@ -568,6 +568,17 @@ static byte *put_offset(byte *out, struct record *record, int64_t form)
     return put(out, begin, record->offset_length);
 }
 
+/* A msgpack str 8, at most 255 bytes long: see PackedId in sidecar/wire.py. */
+static byte *put_packed_id(byte *out, struct record *record, const byte *file, int64_t length)
+{
+    byte *begin = out;
+
+    out = put_offset(put(out + 2, file, length), record, NUMBER_DECIMAL);
+    begin[0] = 0xD9;
+    begin[1] = (byte)(out - begin - 2);
+    return out;
+}
+
 static byte *put_step(byte *out, struct context *context, const struct step *step,
                       struct record *record)
 {
@@ -610,6 +621,8 @@ static byte *put_step(byte *out, struct context *context, const struct step *ste
     case MAP_HEADER:
         *out++ = 0xDE;
         return put_big_endian(out, (uint64_t)(at[0] + facts_present(context, record)), 2);
+    case PACKED_ID:
+        return put_packed_id(out, record, literals + at[0], at[1]);
     default:
         return out;
     }
@@ -649,7 +662,7 @@ static void add_bounds(struct context *context, int64_t code, const int64_t *at)
     int64_t longest = 0;
 
     context->fixed += 32; /* a number, a time, a header */
-    if (code == LITERAL) {
+    if (code == LITERAL || code == PACKED_ID) {
         context->fixed += at[1];
     } else if (code == MESSAGE) {
         context->each += 6; /* \u0000; the three bytes of U+FFFD for one are less */

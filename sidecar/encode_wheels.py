@@ -30,6 +30,7 @@ from sidecar.wire import (
     Message,
     Number,
     Offset,
+    PackedId,
     Parsed,
     ParseError,
     Part,
@@ -179,6 +180,11 @@ class _Columns:
         decimal = part.form is Number.DECIMAL
         return self._decimal_offsets if decimal else _numbers(self._offsets, part.form)
 
+    def packed_id(self, part: PackedId) -> Column:
+        """Write the id."""
+        ids = [b"%s%d" % (part.before, offset) for offset in self._offsets]
+        return [b"\xd9%c%s" % (len(each), each) for each in ids]
+
     def time(self, part: Time) -> Column:
         """Write the record's time."""
         own = None if self._records.columns is None else self._records.columns.times
@@ -311,6 +317,7 @@ _WRITERS: Final[dict[type, Callable[[_Columns, Any], Column]]] = {
     ParseError: _Columns.parse_error,
     Parsed: _Columns.parsed,
     MapHeader: _Columns.map_header,
+    PackedId: _Columns.packed_id,
 }
 _PRESENT: Final[dict[type, Callable[[_Columns], Sequence[bool] | None]]] = {
     RawMessage: _Columns.has_raw_message,

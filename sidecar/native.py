@@ -17,7 +17,7 @@ from sidecar.wire import Template
 if TYPE_CHECKING:
     from array import array
 
-INTERFACE: Final = 1
+INTERFACE: Final = 2
 """Of encode.c: a library of another one is not used."""
 ENCODER_ENV: Final = "SIDETAIL_ENCODER"
 """Environment variable: `python` turns the library off."""

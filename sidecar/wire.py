@@ -14,7 +14,7 @@ from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import ClassVar, Final, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 from contract.record import SEVERITIES
 from sidecar.transform.records import PARSE_ERRORS
@@ -210,6 +210,23 @@ class MapHeader:
         return [self.fixed]
 
 
+@dataclass(frozen=True, slots=True)
+class PackedId:
+    """The record's id as a msgpack `str 8`: what stands before its offset, and the offset."""
+
+    before: bytes
+    """At most 235 bytes: 20 are left for the offset."""
+    code: ClassVar[int] = 12
+
+    def __post_init__(self) -> None:
+        if len(self.before) > 235:
+            raise ValueError(f"id: got {len(self.before)} bytes, expected at most 235")
+
+    def operands(self) -> Operands:
+        """Return what encode.c is told."""
+        return [self.before]
+
+
 Slot = (
     Offset
     | Time
@@ -222,6 +239,7 @@ Slot = (
     | ParseError
     | Parsed
     | MapHeader
+    | PackedId
 )
 Part = bytes | Slot
 _LITERAL: Final = 0
@@ -261,12 +279,12 @@ class Template:
         self.program, self.literals = _assemble(self.parts)
 
 
-_Other = TypeVar("_Other")
+_Any = TypeVar("_Any")
 
 
-def join_constants(parts: Iterable[bytes | _Other]) -> list[bytes | _Other]:
-    """Return the parts with runs of literals joined and empty ones left out."""
-    joined: list[bytes | _Other] = []
+def join_constants(parts: Iterable[_Any]) -> list[_Any]:
+    """Return the parts with runs of literals (bytes) joined and empty ones left out."""
+    joined: list[Any] = []
     for part in parts:
         if isinstance(part, bytes) and joined and isinstance(joined[-1], bytes):
             joined[-1] += part
