@@ -174,12 +174,17 @@ class ParseError:
 
     before: bytes
     after: bytes = b""
+    form: Text = Text.JSON
     code: ClassVar[int] = 9
 
     def operands(self) -> Sequence[bytes]:
         """Return what is written for each value of the error's bits in `marks`."""
-        texts = [self.before + text.encode("ascii") + self.after for text in PARSE_ERRORS]
+        texts = [self.before + self._text(text) + self.after for text in PARSE_ERRORS]
         return [b"", *texts, *[b""] * (7 - len(texts))]
+
+    def _text(self, text: str) -> bytes:
+        encoded = text.encode("ascii")
+        return b"\xd9%c%s" % (len(encoded), encoded) if self.form is Text.MSGPACK else encoded
 
 
 @dataclass(frozen=True, slots=True)

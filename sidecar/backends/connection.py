@@ -208,7 +208,7 @@ class HttpConnection:
             stale = time.monotonic() - self._opened_at > MAX_AGE_SECONDS
             # Something to read before anything was asked is the end, or noise. Looking first
             # avoids nearly all ambiguous re-sends on keep-alive connections.
-            if stale or _early_bytes(self._socket) is not None:
+            if stale or early_bytes(self._socket) is not None:
                 self.close()
         if self._socket is None:
             self._socket = connect(
@@ -257,14 +257,14 @@ class HttpConnection:
         for piece in pieces:
             view = memoryview(piece)
             while view:
-                events = _poll(connection, select.POLLIN | select.POLLOUT, _left(deadline))
-                early = _early_bytes(connection) if events & ~select.POLLOUT else None
+                events = poll(connection, select.POLLIN | select.POLLOUT, time_left(deadline))
+                early = early_bytes(connection) if events & ~select.POLLOUT else None
                 if early is not None:
                     self._h11.receive_data(early)
                     return False
                 if not events & select.POLLOUT:
                     continue  # a TLS session ticket, say, or the deadline: the next turn tells
-                connection.settimeout(_left(deadline))
+                connection.settimeout(time_left(deadline))
                 try:
                     view = view[connection.send(view[:_PIECE]) :]
                 except (BrokenPipeError, ConnectionResetError):
@@ -278,7 +278,7 @@ class HttpConnection:
         while True:
             event = self._h11.next_event()
             if event is h11.NEED_DATA:
-                connection.settimeout(_left(deadline))
+                connection.settimeout(time_left(deadline))
                 self._h11.receive_data(connection.recv(64 * 1024))
             elif isinstance(event, h11.Response):
                 response = event
@@ -303,7 +303,7 @@ def _names(response: h11.Response) -> dict[str, str]:
     return headers
 
 
-def _early_bytes(connection: socket.socket) -> bytes | None:
+def early_bytes(connection: socket.socket) -> bytes | None:
     """Return what is there to read without waiting: b"" at the end, None where there is nothing."""
     connection.settimeout(0)
     try:
@@ -315,15 +315,21 @@ def _early_bytes(connection: socket.socket) -> bytes | None:
         return None if type(error).__name__ in ("SSLWantReadError", "SSLWantWriteError") else b""
 
 
-def _left(deadline: float) -> float:
+def time_left(deadline: float) -> float:
+    """Return the seconds until `deadline` (monotonic).
+
+    Raises:
+        TimeoutError: it is over.
+    """
     left = deadline - time.monotonic()
     if left <= 0:
         raise TimeoutError("the request took too long")
     return left
 
 
-def _poll(connection: socket.socket, events: int, seconds: float) -> int:
-    poll = select.poll()
-    poll.register(connection, events)
-    ready = poll.poll(seconds * 1000)
+def poll(connection: socket.socket, events: int, seconds: float) -> int:
+    """Wait at most `seconds` for one of `events`; return those that came, 0 for none."""
+    watch = select.poll()
+    watch.register(connection, events)
+    ready = watch.poll(seconds * 1000)
     return ready[0][1] if ready else 0

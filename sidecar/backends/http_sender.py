@@ -126,11 +126,12 @@ class HttpSender:
         if self._gzip_level is None:
             return self._wire.body(batch)
         if self._packed is None or self._packed[0] is not batch:
-            self._packed = (batch, [_gzip(self._wire.body(batch), self._gzip_level)])
+            self._packed = (batch, [gzip(self._wire.body(batch), self._gzip_level)])
         return self._packed[1]
 
 
-def _gzip(pieces: list[Piece], level: int) -> bytes:
+def gzip(pieces: Sequence[Piece], level: int) -> bytes:
+    """Return the pieces as one gzip member; `level` is isal's, 0 to 3."""
     from isal import isal_zlib  # no configuration without gzip pays for it
 
     packer = isal_zlib.compressobj(level=level, wbits=31)
