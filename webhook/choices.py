@@ -8,6 +8,7 @@ from contract.annotations import (
     COMMAND,
     DEFAULT_EXCLUDE,
     PATHS,
+    REDACT,
     default_name,
 )
 from webhook import values
@@ -73,6 +74,6 @@ PARSERS: Mapping[str, Parser] = {
 CHOICES = tuple(
     (annotation.key, default_name(annotation.key), annotation.protects)
     for annotation in ANNOTATIONS
-    if annotation.key not in (PATHS, COMMAND)
+    if annotation.key not in (PATHS, COMMAND, REDACT)
 )
-"""(annotation, name, whether it protects), in the order of the reference page."""
+"""(annotation, name, whether it protects) of those where one value holds, not their sum."""

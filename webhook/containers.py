@@ -62,11 +62,20 @@ class Frame:
         """Return the name of one of our volumes in this pod."""
         return name + self.suffix
 
-    def container(self, name: str, context: Json, mounts: Sequence[Json]) -> Json:
-        """Return what each of our containers has; the caller adds its image and command."""
+    def of_our_image(self, name: str, context: Json, mounts: Sequence[Json]) -> Json:
+        """Return a container that runs the sidecar's image; the caller adds its command."""
+        image = {
+            "image": self.settings.image,
+            "imagePullPolicy": self.settings.image_pull_policy,
+        }
+        return self.container(name, image, context, mounts)
+
+    def container(self, name: str, image: Json, context: Json, mounts: Sequence[Json]) -> Json:
+        """Return what each of our containers has."""
         token = {"name": self.volume(EMPTY_VOLUME), "mountPath": TOKEN_DIR, "readOnly": True}
         container: Json = {
             "name": name,
+            **image,
             "env": [{"name": VERSION_ENV, "value": VERSION}],
             "securityContext": context,
             "volumeMounts": [*mounts, token],
@@ -74,14 +83,6 @@ class Frame:
         if self.resources:
             container["resources"] = {key: dict(part) for key, part in self.resources.items()}
         return container
-
-    def of_our_image(self, name: str, context: Json, mounts: Sequence[Json]) -> Json:
-        """Return a container that runs the sidecar's image."""
-        image = {
-            "image": self.settings.image,
-            "imagePullPolicy": self.settings.image_pull_policy,
-        }
-        return image | self.container(name, context, mounts)
 
 
 def escaped(argument: str) -> str:
@@ -211,12 +212,13 @@ def seed_container(
         {"name": frame.volume(BIN_VOLUME), "mountPath": BIN_DIR, "readOnly": True},
         {"name": mount.place.volume, "mountPath": SEED_DIR, "subPath": mount.place.sub_path},
     ]
-    container = frame.container(f"{SEED_PREFIX}{number}", context, mounts)
-    for key in ("image", "imagePullPolicy"):
-        if isinstance(app.raw.get(key), str):
-            container[key] = app.raw[key]
-    container["command"] = [MIRROR, "--seed", escaped(show(mount.directory)), SEED_DIR]
-    return container
+    image = {
+        key: app.raw[key]
+        for key in ("image", "imagePullPolicy")
+        if isinstance(app.raw.get(key), str)
+    }
+    container = frame.container(f"{SEED_PREFIX}{number}", image, context, mounts)
+    return container | {"command": [MIRROR, "--seed", escaped(show(mount.directory)), SEED_DIR]}
 
 
 def app_mount(mount: NewMount) -> Json:

@@ -47,7 +47,7 @@ def decide(pod: Pod, namespace: Namespace | None) -> Skip | None:
     if not _asks(pod, namespace):
         return Skip("nothing-asked", warnings)
     if runs_on_windows(pod):
-        return Skip("windows", ("sidetail: Windows pods are left as they are (windows)",))
+        return Skip("windows", ("Windows pods are left as they are (windows)",))
     return None
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from contract.annotations import PREFIX
 from contract.plan import MAX_LEFT_OUT, MAX_MESSAGE, LeftOut
 from contract.reasons import BY_CODE, NOT_ALLOWED, TOO_MANY
 from webhook.admission import Denial
@@ -33,7 +34,7 @@ class Fault:
 
     def warning(self) -> str:
         """Return the fault as one line for `kubectl apply`."""
-        return f"{self.subject}: {self.message} ({self.reason})"
+        return worded(f"{self.subject}: {self.message} ({self.reason})")
 
     def entry(self) -> LeftOut:
         """Return the fault as the status has it."""
@@ -41,6 +42,11 @@ class Fault:
         if self.is_path:
             return {"path": subject, "reason": self.reason, "message": message}
         return {"key": subject, "reason": self.reason, "message": message}
+
+
+def worded(text: str) -> str:
+    """Return a warning that says whose it is, among those of others."""
+    return text if text.startswith(PREFIX) else f"sidetail: {text}"
 
 
 def entries(faults: tuple[Fault, ...], more: int) -> list[LeftOut]:
@@ -60,4 +66,4 @@ def denial(faults: tuple[Fault, ...]) -> Denial | None:
         return None
     forbidden = all(fault.reason == NOT_ALLOWED for fault in mendable)
     text = "; ".join(fault.warning() for fault in mendable[:MAX_LEFT_OUT])
-    return Denial(403 if forbidden else 400, cut(f"sidetail: {text}", MAX_DENIAL))
+    return Denial(403 if forbidden else 400, cut(text, MAX_DENIAL))

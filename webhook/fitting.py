@@ -5,7 +5,11 @@ all faults and warnings. Everything is worked out from the pod without our addit
 second run comes to the same.
 """
 
+import json
 from dataclasses import dataclass, replace
+from typing import Any
+
+import orjson
 
 from contract.names import LOGS_VOLUME
 from contract.plan import Outcome, Status
@@ -23,8 +27,7 @@ from webhook.settings import OperatorConfig
 from webhook.status import (
     Room,
     annotations_for,
-    cost,
-    least_cost,
+    fits,
     outcome_of,
     status_document,
 )
@@ -42,10 +45,19 @@ _PER_OPERATION = 160
 class Fitted:
     """What is carried out."""
 
-    outcome: Outcome
+    plan: Plan
     additions: Additions
-    faults: tuple[Fault, ...]
     warnings: tuple[str, ...] = ()
+
+    @property
+    def outcome(self) -> Outcome:
+        """What became of the pod."""
+        return outcome_of(self.plan)
+
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        """Everything that is left out."""
+        return self.plan.faults
 
 
 def fit(
@@ -83,7 +95,9 @@ def fit(
 
 def _skipped(pod: Pod, options: Options, faults: tuple[Fault, ...]) -> Fitted:
     """Return a pod to which nothing but the status is added."""
-    return _finished(pod, options, Plan(faults=faults), Additions())
+    plan = Plan(faults=faults)
+    status = status_document(options, plan, LOGS_VOLUME)
+    return _finished(pod, plan, Additions(), status, taken=0)
 
 
 def _within_limits(pod: Pod, options: Options, plan: Plan, setting: Setting) -> Fitted:
@@ -92,26 +106,20 @@ def _within_limits(pod: Pod, options: Options, plan: Plan, setting: Setting) -> 
     while count > 0:
         kept = first_of(plan, count)
         additions = build_additions(pod, options, kept, setting)
+        status = status_document(options, kept, LOGS_VOLUME + setting.suffix)
         taken = _cost(additions)
-        over = taken + least_cost(_status(pod, options, kept)) - MAX_PATCH
-        if over <= 0:
-            return _finished(pod, options, kept, additions)
-        count -= max(1, count * over // (2 * taken))
+        if fits(status, MAX_PATCH - taken):
+            return _finished(pod, kept, additions, status, taken=taken)
+        count -= max(1, count * (taken - MAX_PATCH) // (2 * taken))
     return _skipped(pod, options, first_of(plan, 0).faults)
 
 
-def _status(pod: Pod, options: Options, plan: Plan) -> Status:
-    return status_document(options, plan, LOGS_VOLUME + free_suffix(pod.volumes))
-
-
-def _finished(pod: Pod, options: Options, plan: Plan, additions: Additions) -> Fitted:
+def _finished(pod: Pod, plan: Plan, additions: Additions, status: Status, *, taken: int) -> Fitted:
     """Add our annotations, which take what room the rest leaves."""
-    taken = _cost(additions)
     good = GOOD_PATCH if plan.size <= _FEW_PATHS else MAX_PATCH
     room = Room(good - taken, MAX_PATCH - taken)
-    status = _status(pod, options, plan)
-    annotations = annotations_for(status, pod.annotations, additions.local_volumes, room)
-    return Fitted(outcome_of(plan), replace(additions, annotations=annotations), plan.faults)
+    annotations = annotations_for(status, pod, additions, room)
+    return Fitted(plan, replace(additions, annotations=annotations))
 
 
 def _cost(additions: Additions) -> int:
@@ -127,4 +135,13 @@ def _cost(additions: Additions) -> int:
     operations = 4 + len(additions.volumes) + len(additions.init_containers)
     operations += sum(len(mounts) for mounts in additions.mounts.values())
     operations += len(additions.commands)
-    return cost(parts) + _PER_OPERATION * operations
+    return _length(parts) + _PER_OPERATION * operations
+
+
+def _length(value: Any) -> int:
+    """Return the length of a value's JSON in ASCII, or a little more."""
+    try:
+        text = orjson.dumps(value)
+    except (TypeError, ValueError):  # half a surrogate pair, or an integer beyond 64 bits
+        return len(json.dumps(value))
+    return len(text) if text.isascii() else 3 * len(text)  # two bytes become \\uXXXX

@@ -25,6 +25,7 @@ from webhook.pod import Pod
 from webhook.quantities import NANO, parse_quantity
 from webhook.settings import OperatorConfig
 from webhook.sidecar_document import build_document, environment_text
+from webhook.stdout import default_container
 
 MIRROR_MAX_BYTES = 10 * 1024 * 1024
 MIRROR_MAX_FILES = 3
@@ -48,6 +49,8 @@ class Additions:
     commands: dict[str, list[str]] = field(default_factory=dict)
     """By the author's container: the mirror and what it runs."""
     pull_secret: str | None = None
+    default_container: str | None = None
+    """For kubectl, where an ordinary sidecar would make it ask which container is meant."""
     annotations: dict[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
@@ -99,6 +102,7 @@ def build_additions(pod: Pod, options: Options, plan: Plan, setting: Setting) ->
         mounts=_mounts(frame, plan, [one.container for one in mirrored]),
         commands=_commands(options, [(one.container, one.command) for one in mirrored]),
         pull_secret=setting.settings.image_pull_secret if ours else None,
+        default_container=default_container(pod).name if ordinary else None,
         warnings=identity.warnings if by_sidecar else (),
     )
 

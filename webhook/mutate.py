@@ -14,7 +14,7 @@ from typing import Any
 from webhook.admission import Admission
 from webhook.cluster import ClusterFacts
 from webhook.eligibility import Skip, decide, odd_keys
-from webhook.faults import denial
+from webhook.faults import denial, worded
 from webhook.fitting import fit
 from webhook.options import read_options
 from webhook.ours import free_suffix
@@ -38,13 +38,14 @@ def admit_pod(
     place = facts.namespace(namespace)
     decision = decide(author, place)
     if isinstance(decision, Skip):
-        return Admission("none", warnings=decision.warnings, skip=decision.reason)
+        warnings = tuple(worded(text) for text in decision.warnings)
+        return Admission("none", warnings=warnings, skip=decision.reason)
     options = read_options(author, place, settings)
     plan = make_plan(author, options, suffix=free_suffix(author.volumes))
     fitted = fit(author, options, plan, settings, facts)
     denied = denial(fitted.faults) if settings.on_error == "deny" else None
-    warnings = [fault.warning() for fault in fitted.faults]
-    warnings += [*fitted.warnings, *odd_keys(author, place)]
+    warnings = tuple(fault.warning() for fault in fitted.faults)
+    warnings += tuple(worded(text) for text in (*fitted.warnings, *odd_keys(author, place)))
     return Admission(
         outcome=fitted.outcome if denied is None else "skipped",
         patch=tuple(to_patch(pod, fitted.additions)) if denied is None else (),

@@ -132,11 +132,11 @@ def read_options(pod: Pod, namespace: Namespace | None, settings: OperatorConfig
     found = {
         name: reader.find(key, PARSERS[name], protects=protects)
         for key, name, protects in CHOICES
-        if key != REDACT
+        if key in pod.annotations or key in shared
     }
     given = {name: one.value for name, one in found.items() if one is not None}
     _check_figures(given, reader)
-    _check_backends(given, found["backend"], reader, settings)
+    _check_backends(given, found.get("backend"), reader, settings)
     redact = _redact(reader, settings)
     paths = reader.find(PATHS, parse_paths)
     command = reader.find(COMMAND, parse_command)
@@ -145,7 +145,7 @@ def read_options(pod: Pod, namespace: Namespace | None, settings: OperatorConfig
     requests = _requests(path_list, reader, from_pod=from_pod)
     faults = reader.unprotected
     return Options(
-        choices=replace(settings.defaults, **given),
+        choices=replace(settings.defaults, **given) if given else settings.defaults,
         given=frozenset(PREFIX + name.replace("_", "-") for name in given),
         paths=requests,
         paths_from_pod=from_pod,

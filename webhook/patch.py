@@ -27,31 +27,32 @@ _KEY_OF = {"env": "name", "volumeMounts": "mountPath", "ports": "containerPort"}
 """What tells the elements of a container's lists apart."""
 
 
-def pointer(*parts: str | int) -> str:
-    """Return the JSON Pointer to a member.
+def escaped(key: str) -> str:
+    """Return a member's name as it stands in a JSON Pointer.
 
-    >>> pointer("metadata", "annotations", "a/b~c")
-    '/metadata/annotations/a~1b~0c'
+    >>> escaped("a/b~c")
+    'a~1b~0c'
     """
-    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
+    return key.replace("~", "~0").replace("/", "~1")
 
 
 def to_patch(pod: Mapping[str, Any], additions: Additions) -> list[Operation]:
     """Return the operations; `pod` is the object of the AdmissionReview, and stays as it is."""
     spec = pod.get("spec") or {}
     patch = _annotations(pod, additions.annotations)
-    patch += _appended(spec, "volumes", additions.volumes, ("spec",), key="name")
+    patch += _appended(spec.get("volumes"), "/spec/volumes", additions.volumes, key="name")
     if additions.pull_secret is not None:
         wanted = [{"name": additions.pull_secret}]
-        patch += _appended(spec, "imagePullSecrets", wanted, ("spec",), key="name")
+        secrets = spec.get("imagePullSecrets")
+        patch += _appended(secrets, "/spec/imagePullSecrets", wanted, key="name")
     for section in ("initContainers", "containers"):
         patch += _authors(spec, section, additions)
     patch += _init_containers(spec, additions)
     return patch + _ordinary_containers(spec, additions)
 
 
-def _add(value: Any, *parts: str | int) -> Operation:
-    return {"op": "add", "path": pointer(*parts), "value": value}
+def _add(path: str, value: Any) -> Operation:
+    return {"op": "add", "path": path, "value": value}
 
 
 def _annotations(pod: Mapping[str, Any], wanted: Mapping[str, str]) -> list[Operation]:
@@ -59,12 +60,12 @@ def _annotations(pod: Mapping[str, Any], wanted: Mapping[str, str]) -> list[Oper
         return []
     metadata = pod.get("metadata")
     if not isinstance(metadata, dict):
-        return [_add({"annotations": dict(wanted)}, "metadata")]
+        return [_add("/metadata", {"annotations": dict(wanted)})]
     there = metadata.get("annotations")
     if not isinstance(there, dict):
-        return [_add(dict(wanted), "metadata", "annotations")]
+        return [_add("/metadata/annotations", dict(wanted))]
     return [
-        _add(text, "metadata", "annotations", key)
+        _add(f"/metadata/annotations/{escaped(key)}", text)
         for key, text in wanted.items()
         if not _means_the_same(key, there.get(key), text)
     ]
@@ -83,23 +84,13 @@ def _means_the_same(key: str, there: Any, wanted: str) -> bool:
     return False
 
 
-def _appended(
-    parent: Mapping[str, Any],
-    name: str,
-    wanted: Sequence[Json],
-    parts: Sequence[str | int],
-    *,
-    key: str,
-) -> list[Operation]:
+def _appended(there: Any, path: str, wanted: Sequence[Json], *, key: str) -> list[Operation]:
     """Return the operations that add to a list what it lacks; one for the whole of a new list."""
-    there = parent.get(name)
     if not there:
-        return [_add(list(wanted), *parts, name)] if wanted else []
+        return [_add(path, list(wanted))] if wanted else []
     known = {_identity(element, key) for element in there}
     return [
-        _add(element, *parts, name, "-")
-        for element in wanted
-        if _identity(element, key) not in known
+        _add(f"{path}/-", element) for element in wanted if _identity(element, key) not in known
     ]
 
 
@@ -112,14 +103,15 @@ def _authors(spec: Mapping[str, Any], section: str, additions: Additions) -> lis
     """Return what the author's containers get: mounts, and the mirror in front."""
     patch: list[Operation] = []
     for place, raw in enumerate(spec.get(section) or ()):
-        if is_ours(raw):
-            continue
-        parts = ("spec", section, place)
-        wanted = additions.mounts.get(raw["name"], ())
-        patch += _appended(raw, "volumeMounts", wanted, parts, key="mountPath")
+        path = f"/spec/{section}/{place}"
+        wanted = additions.mounts.get(raw["name"])
         command = additions.commands.get(raw["name"])
+        if (wanted is None and command is None) or is_ours(raw):
+            continue
+        mounts = raw.get("volumeMounts")
+        patch += _appended(mounts, f"{path}/volumeMounts", wanted or (), key="mountPath")
         if command is not None and not _has_mirror(raw):
-            patch.append(_add(command, *parts, "command"))
+            patch.append(_add(f"{path}/command", command))
     return patch
 
 
@@ -133,7 +125,7 @@ def _init_containers(spec: Mapping[str, Any], additions: Additions) -> list[Oper
     there = spec.get("initContainers")
     if not there:
         wanted = list(additions.init_containers)
-        return [_add(wanted, "spec", "initContainers")] if wanted else []
+        return [_add("/spec/initContainers", wanted)] if wanted else []
     names = [raw["name"] if is_ours(raw) else None for raw in there]
     repairs: list[Operation] = []
     for wanted_one in additions.init_containers:
@@ -149,7 +141,7 @@ def _init_containers(spec: Mapping[str, Any], additions: Additions) -> list[Oper
         later = [one["name"] for one in additions.init_containers[index + 1 :]]
         found = [names.index(name) for name in later if name in names]
         place = min([place, *found])
-        inserted.append(_add(wanted_one, "spec", "initContainers", place))
+        inserted.append(_add(f"/spec/initContainers/{place}", wanted_one))
         names.insert(place, wanted_one["name"])
         place += 1
     return repairs + inserted
@@ -163,53 +155,52 @@ def _ordinary_containers(spec: Mapping[str, Any], additions: Additions) -> list[
         if wanted["name"] in names:
             patch += _repaired(spec, "containers", names.index(wanted["name"]), wanted)
         else:
-            patch.append(_add(wanted, "spec", "containers", "-"))
+            patch.append(_add("/spec/containers/-", wanted))
     return patch
 
 
 def _repaired(spec: Mapping[str, Any], section: str, place: int, wanted: Json) -> list[Operation]:
     """Return what restores one of our containers where it stands."""
     raw = spec[section][place]
-    parts = ("spec", section, place)
+    path = f"/spec/{section}/{place}"
     patch: list[Operation] = []
     for name, value in wanted.items():
+        there = raw.get(name)
         if name in _KEY_OF:
-            patch += _appended(raw, name, value, parts, key=_KEY_OF[name])
-        elif name == "resources":
-            there = raw.get(name)
-            if not there or not any(there.values()):
-                patch.append(_add(value, *parts, name))
+            patch += _appended(there, f"{path}/{name}", value, key=_KEY_OF[name])
         elif name == "securityContext":
-            patch += _missing_members(raw.get(name), value, (*parts, name))
-        elif raw.get(name) in (None, "", []):
-            patch.append(_add(value, *parts, name))
-    patch += _configuration(raw, wanted, parts)
-    return patch + _without_token(spec, raw, wanted, parts)
+            patch += _missing_members(there, value, f"{path}/{name}")
+        elif name == "resources":
+            if not there or not any(there.values()):
+                patch.append(_add(f"{path}/{name}", value))
+        elif there in (None, "", []):
+            patch.append(_add(f"{path}/{name}", value))
+    patch += _configuration(raw, wanted, path)
+    return patch + _without_token(spec, raw, wanted, path)
 
 
-def _missing_members(there: Any, wanted: Json, parts: Sequence[str | int]) -> list[Operation]:
+def _missing_members(there: Any, wanted: Json, path: str) -> list[Operation]:
     if not isinstance(there, dict):
-        return [_add(wanted, *parts)]
+        return [_add(path, wanted)]
     patch: list[Operation] = []
     for name, value in wanted.items():
         if there.get(name) is None:
-            patch.append(_add(value, *parts, name))
+            patch.append(_add(f"{path}/{name}", value))
         elif isinstance(value, dict):
-            patch += _missing_members(there[name], value, (*parts, name))
+            patch += _missing_members(there[name], value, f"{path}/{name}")
     return patch
 
 
-def _configuration(
-    raw: Mapping[str, Any], wanted: Json, parts: Sequence[str | int]
-) -> list[Operation]:
+def _configuration(raw: Mapping[str, Any], wanted: Json, path: str) -> list[Operation]:
     """Return what makes the text of our configuration follow the pod."""
     text = next((row["value"] for row in wanted["env"] if row["name"] == CONFIG_ENV), None)
     if text is None:
         return []
-    for place, row in enumerate(raw.get("env") or ()):
-        if row.get("name") == CONFIG_ENV and not _is_same_json(row.get("value"), text):
-            return [_add(text, *parts, "env", place, "value")]
-    return []
+    return [
+        _add(f"{path}/env/{place}/value", text)
+        for place, row in enumerate(raw.get("env") or ())
+        if row.get("name") == CONFIG_ENV and not _is_same_json(row.get("value"), text)
+    ]
 
 
 def _is_same_json(there: Any, wanted: str) -> bool:
@@ -222,7 +213,7 @@ def _is_same_json(there: Any, wanted: str) -> bool:
 
 
 def _without_token(
-    spec: Mapping[str, Any], raw: Mapping[str, Any], wanted: Json, parts: Sequence[str | int]
+    spec: Mapping[str, Any], raw: Mapping[str, Any], wanted: Json, path: str
 ) -> list[Operation]:
     """Return what lays our empty volume over a service-account token in our container."""
     empty = next(m["name"] for m in wanted["volumeMounts"] if m["mountPath"] == TOKEN_DIR)
@@ -231,5 +222,5 @@ def _without_token(
     for place, mount in enumerate(raw.get("volumeMounts") or ()):
         is_there = _identity(mount, "mountPath") == segments(TOKEN_DIR)
         if mount.get("name") != empty and (is_there or mount.get("name") in tokens):
-            patch.append(_add(empty, *parts, "volumeMounts", place, "name"))
+            patch.append(_add(f"{path}/volumeMounts/{place}/name", empty))
     return patch

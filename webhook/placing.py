@@ -27,11 +27,8 @@ class Wanted:
     request: PathRequest
     container: Container
     pattern: Segments
-
-    @property
-    def directory(self) -> Segments:
-        """The directory of the files: what stands before the first wildcard."""
-        return fixed_part(self.pattern)
+    directory: Segments
+    """Of the files: what stands before the first wildcard."""
 
 
 def absolute(path: str, container: Container) -> Segments | None:

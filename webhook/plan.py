@@ -109,7 +109,7 @@ class _Planner:
         if refusal is not None:
             self._refuse(request, *refusal)
             return None
-        return Wanted(request, container, pattern)
+        return Wanted(request, container, pattern, fixed_part(pattern))
 
     def _may_be_new(self, one: Wanted, wanted: list[Wanted]) -> bool:
         same = [other.pattern for other in wanted if other.container is one.container]

@@ -64,6 +64,8 @@ class Pod:
     """The author's, by name."""
     ours: Ours
     """What an earlier run added."""
+    replicas: int | None = None
+    """How many pods like this one there will be; None where only a workload could say."""
 
     def container(self, name: str) -> Container | None:
         """Return the author's container of that name."""

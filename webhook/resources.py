@@ -80,8 +80,7 @@ def work_out_figures(
         chosen = _chosen(resource, options, settings)
         if is_guaranteed and resource in _OF_CLASS:
             chosen = _guaranteed(chosen, settings)
-        bounds = _bounds(limit_range, resource)
-        fitted = _fit(_clamped(chosen, bounds), bounds, pod)
+        fitted = _in_range(chosen, limit_range, pod)
         if fitted is None:
             message = f"a LimitRange leaves no {resource} in the pod for a sidecar"
             return Figures({}, fault=Fault(PATHS, NO_ROOM, message))
@@ -163,6 +162,16 @@ def _is_pod_level(pod: Pod, resource: str) -> bool:
         return False
     parts = (resources.get("requests"), resources.get("limits"))
     return any(isinstance(part, dict) and resource in part for part in parts)
+
+
+def _in_range(
+    figure: _Figure, limit_range: Sequence[Mapping[str, Any]], pod: Pod
+) -> _Figure | None:
+    """Return the figure within the LimitRanges, or None where nothing fits."""
+    if not limit_range:
+        return figure
+    bounds = _bounds(limit_range, figure.resource)
+    return _fit(_clamped(figure, bounds), bounds, pod)
 
 
 def _bounds(limit_range: Sequence[Mapping[str, Any]], resource: str) -> _Bounds:

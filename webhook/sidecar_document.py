@@ -43,8 +43,11 @@ def build_document(
 ) -> SidecarConfig:
     """Return the document; `port` is where it serves metrics, if anywhere."""
     choices = options.choices
-    sources = _file_sources(pod, options, plan)
-    sources += [_stdout_source(pod, options, one) for one in plan.mirrored]
+    sources = [_file_source(options, group) for group in _groups(plan.followed)]
+    sources += [_stdout_source(options, one) for one in plan.mirrored]
+    attributes = _Attributes(pod)
+    for source in sources:
+        source["attributes"] = attributes.of(source.get("container", ""))
     limits: dict[str, Any] = {"drain_seconds": drain_seconds(pod)}
     if choices.max_rate is not None:
         limits["max_rate"] = choices.max_rate
@@ -116,11 +119,7 @@ def _groups(followed: Iterable[Followed]) -> Iterable[_Group]:
     return groups.values()
 
 
-def _file_sources(pod: Pod, options: Options, plan: Plan) -> list[SourceConfig]:
-    return [_file_source(pod, options, group) for group in _groups(plan.followed)]
-
-
-def _file_source(pod: Pod, options: Options, group: _Group) -> SourceConfig:
+def _file_source(options: Options, group: _Group) -> SourceConfig:
     one = group.first
     own = one.request.own
     source: SourceConfig = {
@@ -132,20 +131,20 @@ def _file_source(pod: Pod, options: Options, group: _Group) -> SourceConfig:
     exclude = own.get("exclude", options.choices.exclude)
     if exclude:
         source["exclude"] = list(exclude)
-    return _with_options(source, pod, options, own)
+    return _with_options(source, options, own)
 
 
-def _stdout_source(pod: Pod, options: Options, one: Mirrored) -> SourceConfig:
+def _stdout_source(options: Options, one: Mirrored) -> SourceConfig:
     source: SourceConfig = {
         "path": f"{LOGS_DIR}/{stdout_sub_path(one.container)}/{STDOUT_FILE}*",
         "shown_as": f"{STDOUT_DIR}/{one.container}",
         "container": one.container,
         "stream": "stdout",
     }
-    return _with_options(source, pod, options, {})
+    return _with_options(source, options, {})
 
 
-def _with_options(source: SourceConfig, pod: Pod, options: Options, own: Any) -> SourceConfig:
+def _with_options(source: SourceConfig, options: Options, own: Any) -> SourceConfig:
     """Add what the author chose, where it is not the sidecar's own default."""
     choices = options.choices
     log_format = own.get("format", choices.format)
@@ -163,9 +162,22 @@ def _with_options(source: SourceConfig, pod: Pod, options: Options, own: Any) ->
         source["drop"] = choices.drop
     if options.redact:
         source["redact"] = list(options.redact)
-    container = pod.container(source.get("container", ""))
-    if container is not None:
-        source["attributes"] = container_attributes(pod, container)
-    else:
-        source["attributes"] = service_attributes(pod, "")
     return source
+
+
+class _Attributes:
+    """The attributes of each container, worked out once."""
+
+    def __init__(self, pod: Pod) -> None:
+        self._pod = pod
+        self._known: dict[str, dict[str, str]] = {}
+
+    def of(self, name: str) -> dict[str, str]:
+        """Return those of a container; of files that several write where `name` is empty."""
+        if name not in self._known:
+            container = self._pod.container(name)
+            if container is None:
+                self._known[name] = service_attributes(self._pod, "")
+            else:
+                self._known[name] = container_attributes(self._pod, container)
+        return self._known[name]

@@ -5,18 +5,20 @@ of the status goes first, then the status, then the list.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from contract import VERSION
 from contract.annotations import STATUS
-from contract.names import SAFE_TO_EVICT
+from contract.names import DEFAULT_CONTAINER, SAFE_TO_EVICT
 from contract.plan import LeftOut, Outcome
 from contract.plan import Status as StatusDocument
 from webhook.faults import Fault, entries
+from webhook.injection import Additions
 from webhook.options import Options
 from webhook.planned import Plan
+from webhook.pod import Pod
 
 MAX_ANNOTATIONS = 262_144
 """Bytes of all annotations of an object, keys and values, that the API server takes."""
@@ -53,44 +55,46 @@ def status_document(options: Options, plan: Plan, volume: str) -> StatusDocument
 
 
 def annotations_for(
-    status: StatusDocument, authored: Mapping[str, str], local_volumes: Sequence[str], room: Room
+    status: StatusDocument, pod: Pod, additions: Additions, room: Room
 ) -> dict[str, str]:
     """Return our annotations, within `room` and within what the API takes.
 
-    `authored` are the author's own annotations; the autoscaler's list is merged with theirs.
+    The autoscaler's list is merged with the author's.
     """
+    authored = pod.annotations
     free = MAX_ANNOTATIONS - sum(_size(key, text) for key, text in authored.items())
-    evictable = _evictable(authored.get(SAFE_TO_EVICT), local_volumes)
-    if evictable is not None:
-        there = authored.get(SAFE_TO_EVICT)
-        free -= _size(SAFE_TO_EVICT, evictable)
-        free += 0 if there is None else _size(SAFE_TO_EVICT, there)
-    annotations: dict[str, str] = {}
-    text = _fitting(status, free, room)
-    if text is not None:
-        annotations[STATUS] = text
-    if evictable is not None and free >= 0:
-        annotations[SAFE_TO_EVICT] = evictable
-    return annotations
+    wanted: dict[str, str | None] = {
+        SAFE_TO_EVICT: _evictable(authored.get(SAFE_TO_EVICT), additions.local_volumes)
+    }
+    if DEFAULT_CONTAINER not in authored:
+        wanted[DEFAULT_CONTAINER] = additions.default_container
+    small = {key: text for key, text in wanted.items() if text is not None}
+    for key, text in small.items():
+        free -= _size(key, text) - (_size(key, authored[key]) if key in authored else 0)
+    fitting = _fitting(status, free, room)
+    annotations = {} if fitting is None else {STATUS: fitting}
+    return annotations | small if free >= 0 else annotations
 
 
 def _fitting(status: StatusDocument, free: int, room: Room) -> str | None:
     """Return the status with as much detail as there is room for; the last resort is none."""
-    texts = [text for text in _texts(status) if _size(STATUS, text) <= free]
-    for text in texts:
-        if cost(text) <= room.good:
+    text = None
+    for text in _texts(status):
+        if _size(STATUS, text) <= free and _cost(text) <= room.good:
             return text
-    return texts[-1] if texts and cost(texts[-1]) <= room.most else None
+    if text is None or _size(STATUS, text) > free or _cost(text) > room.most:
+        return None
+    return text
 
 
-def least_cost(status: StatusDocument) -> int:
-    """Return the cost of the status without any detail."""
-    return cost([*_texts(status)][-1])
+def fits(status: StatusDocument, room: int) -> bool:
+    """Return whether the status fits into `room` bytes of a patch, if need be without detail."""
+    return any(_cost(text) <= room for text in _texts(status))
 
 
-def cost(value: Any) -> int:
-    """Return the bytes that a value takes in a patch: a JSON text in it is quoted once more."""
-    return len(json.dumps(value))
+def _cost(text: str) -> int:
+    """Return the bytes that a JSON text takes in a patch, where it is quoted once more."""
+    return len(text) + text.count('"') + text.count("\\") + 2
 
 
 def _size(key: str, text: str) -> int:

@@ -1,10 +1,22 @@
-"""The review of a workload's pod template: what `POST /validate` tells who applies it."""
+"""The review of a workload's pod template: what `POST /validate` tells who applies it.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+In: the template. Out: findings, by the same steps that admit its pods later; a pod's own warnings
+go to the controller that creates it, where nobody reads them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
+from contract.annotations import KEYS
 from webhook.cluster import ClusterFacts
+from webhook.eligibility import decide, odd_keys
+from webhook.faults import worded
+from webhook.fitting import fit
+from webhook.options import read_options
+from webhook.ours import free_suffix
+from webhook.plan import make_plan
+from webhook.pod import MalformedPodError, Pod, read_pod
 from webhook.settings import OperatorConfig
 
 
@@ -35,5 +47,44 @@ def review_template(  # noqa: PLR0913 - keyword-only facts of one workload
     `kind` is the workload's (`Deployment`, `CronJob`, …), `claims` the names of
     `spec.volumeClaimTemplates[]`, `replicas` is None where the workload has no such number.
     """
-    _ = (template, namespace, kind, claims, replicas, settings, facts)
-    return []
+    try:
+        pod = _pod_of(template, namespace, kind, claims, replicas)
+    except MalformedPodError:
+        return []
+    place = facts.namespace(namespace)
+    skip = decide(pod, place)
+    if skip is not None and not _is_worth_a_look(skip.reason, pod):
+        return [Finding(worded(text)) for text in skip.warnings]
+    options = read_options(pod, place, settings)
+    plan = make_plan(pod, options, suffix=free_suffix(pod.volumes))
+    fitted = fit(pod, options, plan, settings, facts)
+    denies = settings.on_error == "deny"
+    findings = [
+        Finding(fault.warning(), fault.reason, denies=denies and fault.is_mendable)
+        for fault in fitted.faults
+    ]
+    warnings = dict.fromkeys((*fitted.warnings, *odd_keys(pod, place)))
+    return findings + [Finding(worded(text)) for text in warnings]
+
+
+def _is_worth_a_look(reason: str, pod: Pod) -> bool:
+    """Return whether the template asks, though its namespace does not let its pods come by."""
+    return reason == "not-enabled" and any(key in pod.annotations for key in KEYS)
+
+
+def _pod_of(
+    template: Any, namespace: str, kind: str, claims: Sequence[str], replicas: int | None
+) -> Pod:
+    """Return a pod of the template as its controller would make it.
+
+    Raises:
+        MalformedPodError: it is none.
+    """
+    if not isinstance(template, Mapping):
+        raise MalformedPodError
+    pod = read_pod(template, namespace)
+    # What is made from a claim template is the pod's own, like an ephemeral volume.
+    own = {name: {"name": name, "ephemeral": {}} for name in claims}
+    if kind == "DaemonSet":
+        replicas = None
+    return replace(pod, volumes={**pod.volumes, **own}, replicas=replicas)

@@ -39,9 +39,10 @@ def reuse_warnings(pod: Pod, container: Container, mount: Mount) -> list[str]:
             " shipped too, once by each"
         )
     elif not mount.is_expression and _is_shared(pod, volume):
+        who = "each pod that shares it" if pod.replicas is None else f"each of {pod.replicas} pods"
         warnings.append(
-            f"volume {mount.volume}: each pod that shares it ships all of its files; give each a"
-            " directory of its own, with subPathExpr and the pod's name"
+            f"volume {mount.volume}: {who} ships all of its files; give each a directory of its"
+            " own, with subPathExpr and the pod's name"
         )
     return warnings
 
@@ -49,6 +50,8 @@ def reuse_warnings(pod: Pod, container: Container, mount: Mount) -> list[str]:
 def _is_shared(pod: Pod, volume: Mapping[str, Any]) -> bool:
     """Return whether other pods may have the volume; access modes are not in the pod."""
     if any(volume.get(kind) is not None for kind in _OF_ONE_POD):
+        return False
+    if pod.replicas is not None and pod.replicas <= 1:
         return False
     claim = volume.get("persistentVolumeClaim")
     if not isinstance(claim, dict):

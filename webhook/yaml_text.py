@@ -35,6 +35,35 @@ def load_yaml(text: str) -> Any:
         raise ValueError(type(error).__name__) from None
 
 
+class _ManifestLoader(_StrictLoader):
+    """Reads a manifest as kubectl does: a date stays the text it is."""
+
+
+_ManifestLoader.yaml_implicit_resolvers = {
+    character: [(tag, regex) for tag, regex in resolvers if not tag.endswith(":timestamp")]
+    for character, resolvers in _StrictLoader.yaml_implicit_resolvers.items()
+}
+
+
+def load_manifests(text: str) -> list[Any]:
+    """Return the objects of a manifest: YAML or JSON, one document or many.
+
+    Raises:
+        ValueError: it cannot be read; the text says where and why.
+    """
+    try:
+        return list(yaml.load_all(text, Loader=_ManifestLoader))
+    except yaml.MarkedYAMLError as error:
+        raise ValueError(f"{_place(error)}{error.problem}") from None
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise ValueError(type(error).__name__) from None
+
+
+def dump_manifests(documents: list[Any]) -> str:
+    """Return the objects as YAML, their keys in the order they came in."""
+    return yaml.safe_dump_all(documents, sort_keys=False, width=100, allow_unicode=True)
+
+
 def load_untrusted_yaml(text: str) -> Any:
     """Return what a short YAML text of anybody holds.
 
