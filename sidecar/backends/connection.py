@@ -73,7 +73,7 @@ def connect(
     """
     deadline = time.monotonic() + min(seconds, CONNECT_SECONDS)
     failure = ConnectError("dns", "no usable address")
-    for family, kind, protocol, _, address in _addresses(url, allow_link_local=allow_link_local):
+    for family, kind, protocol, _, address in addresses(url, allow_link_local=allow_link_local):
         try:
             return _connect_one(
                 socket.socket(family, kind | socket.SOCK_CLOEXEC, protocol),
@@ -89,9 +89,14 @@ def connect(
     raise failure
 
 
-def _addresses(
+def addresses(
     url: Url, *, allow_link_local: bool
 ) -> list[tuple[int, int, int, str, tuple[str, int]]]:
+    """Return where a connection to `url` may go, as `socket.getaddrinfo` has it.
+
+    Raises:
+        ConnectError: the name is unknown (`dns`), or leads to link-local addresses alone.
+    """
     try:
         found = socket.getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
