@@ -20,7 +20,7 @@
 typedef uint8_t byte;
 
 /* Changes whenever a caller of another version could go wrong: see sidecar/native.py. */
-enum { INTERFACE = 2 };
+enum { INTERFACE = 3 };
 
 /* Operations of a template's program: see sidecar/wire.py for what they mean. */
 enum {
@@ -40,7 +40,7 @@ enum {
     PARSED_APART = 1 << 8, REDACTED = 1 << 9
 };
 #define NO_TIME INT64_MIN
-#define SECOND INT64_C(1000000000)
+enum { SECOND = 1000000000 };
 
 /* One call's work; sidecar/native.py fills it in as an array of 64-bit numbers. */
 struct job {
@@ -51,7 +51,8 @@ struct job {
     int64_t count;           /* records, or lines of a plain block */
     int64_t must;            /* so many first records are written whatever `limit` says */
     int64_t start;           /* plain: offset of the text's first byte in its file */
-    int64_t read_at;
+    int64_t read_second;     /* when the block was read */
+    int64_t read_nano;
     byte *out;
     int64_t size;            /* in and out: bytes of `out` that are written */
     int64_t limit;           /* of `size` */
@@ -59,13 +60,15 @@ struct job {
     const int64_t *begins;   /* columns; all absent: the text is plain lines */
     const int64_t *ends;
     const int64_t *offsets;
-    const int64_t *times;    /* this and the next ones may be absent */
+    const int64_t *seconds;  /* this and the next ones may be absent */
+    const int64_t *nanos;
     const int64_t *marks;
     const int64_t *truncated;
     const int64_t *parsed_begins;
     const int64_t *parsed_ends;
     int64_t *record_ends;    /* out, may be absent: `size` after each record */
-    int64_t last_time;       /* in and out, for `increasing` */
+    int64_t last_second;     /* in and out, for `increasing`: the time sent last */
+    int64_t last_nano;
     int64_t done;            /* out: records written */
     int64_t needed;          /* out, with NEED_ROOM: the capacity that the next record needs */
 };
@@ -78,7 +81,8 @@ struct record {
     const byte *end;
     const byte *readable;  /* end of the memory that may be read, not before `end` */
     int64_t offset;
-    int64_t time;
+    int64_t second;
+    int64_t nano;
     int64_t marks;
     int64_t truncated;
     const byte *parsed;
@@ -387,33 +391,37 @@ static void make_second(struct second *second, int64_t at)
     second->text[19] = '.';
 }
 
-static byte *put_event_time(byte *out, int64_t at, int64_t rest)
+static byte *put_event_time(byte *out, int64_t at, int64_t nano)
 {
     if (at < 0)
-        at = rest = 0;
+        at = nano = 0;
     if (at > UINT32_MAX)
         at = UINT32_MAX;
     out = put_big_endian(out, (uint64_t)at, 4);
-    return put_big_endian(out, (uint64_t)rest, 4);
+    return put_big_endian(out, (uint64_t)nano, 4);
 }
 
-static byte *put_time(byte *out, int64_t time, int64_t form, struct second *second)
+static byte *put_nanoseconds(byte *out, int64_t at, int64_t nano)
 {
-    int64_t at = time / SECOND, rest = time % SECOND;
+    if (at < 0)
+        at = nano = 0;
+    if (at > INT64_MAX / SECOND || (at == INT64_MAX / SECOND && nano > INT64_MAX % SECOND))
+        return put_decimal(out, INT64_MAX);
+    return put_decimal(out, at * SECOND + nano);
+}
+
+static byte *put_time(byte *out, int64_t at, int64_t nano, int64_t form, struct second *second)
+{
     int digits = form == CLOCK_MICROSECONDS ? 6 : 9;
 
     if (form == CLOCK_NANOSECONDS)
-        return put_decimal(out, time);
-    if (rest < 0) {
-        rest += SECOND;
-        at--;
-    }
+        return put_nanoseconds(out, at, nano);
     if (form == CLOCK_EVENT_TIME)
-        return put_event_time(out, at, rest);
+        return put_event_time(out, at, nano);
     if (at != second->at)
         make_second(second, at);
     out = put(out, second->text, 20);
-    put_digits((char *)out, digits == 6 ? rest / 1000 : rest, digits);
+    put_digits((char *)out, digits == 6 ? nano / 1000 : nano, digits);
     out += digits;
     *out++ = 'Z';
     return out;
@@ -589,9 +597,10 @@ static byte *put_step(byte *out, struct context *context, const struct step *ste
     case OFFSET:
         return put_offset(out, record, at[0]);
     case TIME:
-        return put_time(out, record->time, at[0], &context->second);
+        return put_time(out, record->second, record->nano, at[0], &context->second);
     case READ_AT:
-        return put_time(out, context->job->read_at, at[0], &context->second);
+        return put_time(out, context->job->read_second, context->job->read_nano, at[0],
+                        &context->second);
     case MESSAGE:
         return put_message(out, record, at[0]);
     case RAW_MESSAGE:
@@ -707,7 +716,8 @@ static void add_literal(struct context *context, const byte *text, int64_t lengt
 static int add_time(struct context *context, int64_t form)
 {
     byte text[40];
-    byte *end = put_time(text, context->job->read_at, form, &context->second);
+    const struct job *job = context->job;
+    byte *end = put_time(text, job->read_second, job->read_nano, form, &context->second);
 
     if (end - text > SCRATCH - context->scratch_used)
         return 0;
@@ -730,7 +740,7 @@ static int add_constant(struct context *context, int64_t code, const int64_t *at
         add_literal(context, context->literals + at[0], at[1]);
         return 1;
     }
-    if (code == READ_AT || (code == TIME && !job->times && !job->increasing))
+    if (code == READ_AT || (code == TIME && !job->seconds && !job->increasing))
         return add_time(context, at[0]);
     return (code == TRUNCATED && !job->truncated) || (code == PARSED && !job->parsed_begins);
 }
@@ -760,7 +770,10 @@ static void read_columns(const struct job *job, const byte *text, const byte *pa
     record->message = text + job->begins[index];
     record->end = text + job->ends[index];
     record->offset = job->offsets[index];
-    record->time = job->times && job->times[index] != NO_TIME ? job->times[index] : job->read_at;
+    if (job->seconds && job->seconds[index] != NO_TIME) {
+        record->second = job->seconds[index];
+        record->nano = job->nanos[index];
+    }
     record->marks = job->marks ? job->marks[index] : 0;
     record->truncated = job->truncated ? job->truncated[index] : 0;
     record->parsed_length = 0;
@@ -787,11 +800,16 @@ static const byte *read_line(const byte *line, const byte *text_end, struct reco
  * one before; one that goes back by a second and more is left as the line has it, or a single
  * line from the future would drag all others there.
  */
-static int64_t increase(int64_t time, int64_t last)
+static void increase(struct record *record, const struct job *job)
 {
-    if (time > last || (uint64_t)last - (uint64_t)time >= SECOND || last == INT64_MAX)
-        return time;
-    return last + 1;
+    int64_t second = job->last_second, nano = job->last_nano;
+    int64_t back = second - record->second; /* years 1 to 9999: it fits */
+
+    if (back < 0 || (back == 0 && nano < record->nano) || back > 1 ||
+        (back == 1 && nano >= record->nano))
+        return;
+    record->second = nano == SECOND - 1 ? second + 1 : second;
+    record->nano = nano == SECOND - 1 ? 0 : nano + 1;
 }
 
 /* Encode records one after the other; see struct job for what goes in and out. */
@@ -799,7 +817,7 @@ EXPORT int64_t sidetail_encode(const byte *text, const byte *parsed, const byte 
                                const int64_t *program, struct job *job)
 {
     struct context context;
-    struct record record = {.readable = text + job->text_length, .time = job->read_at};
+    struct record record = {.readable = text + job->text_length};
     const byte *line = text;
 
     context.literals = literals;
@@ -813,12 +831,13 @@ EXPORT int64_t sidetail_encode(const byte *text, const byte *parsed, const byte 
         byte *begin = job->out + job->size, *out;
         const byte *next = line;
 
+        record.second = job->read_second;
+        record.nano = job->read_nano;
         if (job->begins) {
             read_columns(job, text, parsed, job->done, &record);
         } else {
             next = read_line(line, record.readable, &record);
             record.offset = job->start + (line - text);
-            record.time = job->read_at;
         }
         record.invalid = -1;
         record.offset_length = 0;
@@ -826,14 +845,15 @@ EXPORT int64_t sidetail_encode(const byte *text, const byte *parsed, const byte 
         if (job->needed > job->capacity)
             return NEED_ROOM;
         if (job->increasing)
-            record.time = increase(record.time, job->last_time);
+            increase(&record, job);
         out = put_record(begin, &context, &record);
         if (job->framed)
             out = frame(begin, out);
         if (out - job->out > job->limit && job->done >= job->must)
             return LIMIT_REACHED;
         job->size = out - job->out;
-        job->last_time = record.time;
+        job->last_second = record.second;
+        job->last_nano = record.nano;
         line = next;
         if (job->record_ends)
             job->record_ends[job->done] = job->size;

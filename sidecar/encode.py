@@ -14,7 +14,7 @@ from typing import Final
 
 from sidecar.encode_wheels import encode_each, encode_whole
 from sidecar.native import NEED_ROOM, Job, Library, library
-from sidecar.transform.records import PARSED_APART, Records
+from sidecar.transform.records import PARSED_APART, SECOND, Records
 from sidecar.wire import Template
 
 _SLACK: Final = 1024 * 1024
@@ -176,12 +176,14 @@ class Body:
         job.must, job.limit = must, limit
         job.record_ends = None if ends is None else ends.buffer_info()[0]
         while True:
-            job.size, job.last_time, job.capacity = self.size, after, len(self._memory)
+            job.size, job.capacity = self.size, len(self._memory)
+            job.last_second, job.last_nano = divmod(after, SECOND)
             job.out = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
             if native.encode(records, template, job) != NEED_ROOM:
                 break
             self._make_room(job.needed + _SLACK)
-        self.size, self.last_time = job.size, job.last_time
+        self.size = job.size
+        self.last_time = job.last_second * SECOND + job.last_nano
         return int(job.done)
 
     def _make_room(self, capacity: int) -> None:

@@ -21,7 +21,9 @@ from sidecar.transform.records import (
     PARSE_ERRORS,
     PARSED_APART,
     REDACTED,
+    SECOND,
     Records,
+    times_of,
 )
 from sidecar.wire import (
     Clock,
@@ -50,7 +52,6 @@ if TYPE_CHECKING:
 Column = bytes | Sequence[bytes]
 """A part's bytes, record by record, or one object where all are alike."""
 
-SECOND: Final = 1_000_000_000
 _DELETE = b"\x7f"
 """Stands between messages while they are escaped together: orjson leaves it as it is."""
 
@@ -83,7 +84,7 @@ def increasing_times(times: Iterable[int], after: int) -> list[int]:
     """
     moved = []
     for time in times:
-        after = after + 1 if 0 <= after - time < SECOND and after < 2**63 - 1 else time
+        after = after + 1 if 0 <= after - time < SECOND else time
         moved.append(after)
     return moved
 
@@ -110,12 +111,15 @@ class _Columns:
     @cached_property
     def times(self) -> Sequence[int]:
         """Every record's time, as it is sent."""
-        columns, read_at = self._records.columns, self._records.read_at
-        own = None if columns is None else columns.times
+        read_at = self._records.read_at
         times: Sequence[int] = [read_at] * self._records.count
-        if own is not None:
-            times = [read_at if time == NO_TIME else time for time in own]
+        if self._have_own_times:
+            times = [read_at if time == NO_TIME else time for time in times_of(self._records)]
         return increasing_times(times, self._after) if self._template.increasing else times
+
+    @property
+    def _have_own_times(self) -> bool:
+        return self._records.columns is not None and self._records.columns.seconds is not None
 
     @cached_property
     def _lines(self) -> list[bytes]:
@@ -187,8 +191,7 @@ class _Columns:
 
     def time(self, part: Time) -> Column:
         """Write the record's time."""
-        own = None if self._records.columns is None else self._records.columns.times
-        if own is None and not self._template.increasing:
+        if not self._have_own_times and not self._template.increasing:
             return format_time(self._records.read_at, part.form)
         return [format_time(time, part.form) for time in self.times]
 
@@ -332,7 +335,7 @@ _PRESENT: Final[dict[type, Callable[[_Columns], Sequence[bool] | None]]] = {
 def format_time(time: int, form: Clock) -> bytes:
     """Return a time, in nanoseconds since the epoch, as a slot writes it."""
     if form is Clock.NANOSECONDS:
-        return b"%d" % time
+        return b"%d" % max(0, min(time, 2**63 - 1))
     second, rest = divmod(time, SECOND)
     if form is Clock.EVENT_TIME:
         if second < 0:

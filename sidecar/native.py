@@ -11,13 +11,13 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from sidecar.transform.records import Columns, Records
+from sidecar.transform.records import SECOND, Columns, Records
 from sidecar.wire import Template
 
 if TYPE_CHECKING:
     from array import array
 
-INTERFACE: Final = 2
+INTERFACE: Final = 3
 """Of encode.c: a library of another one is not used."""
 ENCODER_ENV: Final = "SIDETAIL_ENCODER"
 """Environment variable: `python` turns the library off."""
@@ -40,7 +40,8 @@ class Job(ctypes.Structure):
         ("count", _NUMBER),
         ("must", _NUMBER),
         ("start", _NUMBER),
-        ("read_at", _NUMBER),
+        ("read_second", _NUMBER),
+        ("read_nano", _NUMBER),
         ("out", _POINTER),
         ("size", _NUMBER),
         ("limit", _NUMBER),
@@ -48,13 +49,15 @@ class Job(ctypes.Structure):
         ("begins", _POINTER),
         ("ends", _POINTER),
         ("offsets", _POINTER),
-        ("times", _POINTER),
+        ("seconds", _POINTER),
+        ("nanos", _POINTER),
         ("marks", _POINTER),
         ("truncated", _POINTER),
         ("parsed_begins", _POINTER),
         ("parsed_ends", _POINTER),
         ("record_ends", _POINTER),
-        ("last_time", _NUMBER),
+        ("last_second", _NUMBER),
+        ("last_nano", _NUMBER),
         ("done", _NUMBER),
         ("needed", _NUMBER),
     )
@@ -63,7 +66,7 @@ class Job(ctypes.Structure):
 NEED_ROOM: Final = 2
 """What `Library.encode` returns when `Job.needed` bytes of capacity are wanted."""
 
-_IN_JOB = ("begins", "ends", "offsets", "times", "marks", "truncated")
+_IN_JOB = ("begins", "ends", "offsets", "seconds", "nanos", "marks", "truncated")
 _IN_JOB_TOO = ("parsed_begins", "parsed_ends")
 
 
@@ -106,7 +109,7 @@ class Library:
         job.text_length = len(records.text)
         job.count = records.count
         job.start = records.start
-        job.read_at = records.read_at
+        job.read_second, job.read_nano = divmod(records.read_at, SECOND)
         _point(job, records.columns)
         outcome: int = self._encode(
             records.text, records.parsed, template.literals, program, ctypes.byref(job)

@@ -47,7 +47,7 @@ class Clock(IntEnum):
     MICROSECONDS = 1
     """The same with six digits. Source: RFC 5424, 6.2.3 (TIME-SECFRAC)."""
     NANOSECONDS = 2
-    """Nanoseconds since the epoch, decimal."""
+    """Nanoseconds since the epoch, decimal, at least 0 and at most 2^63 - 1."""
     EVENT_TIME = 3
     """Seconds and nanoseconds, 32 bits each, big-endian: the data of a Fluentd EventTime.
     Source: Fluentd's Forward Protocol Specification v1.5."""

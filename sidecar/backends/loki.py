@@ -159,7 +159,7 @@ class LokiBackend(TemplateEncoder):
     def _last_time(self, records: Records) -> int:
         """Return the time that the next record of the stream has to follow."""
         last = self._last_times.get(records.facts, 0)
-        if records.columns is not None and records.columns.times is not None:
+        if records.columns is not None and records.columns.seconds is not None:
             # Times of their own are only compared within their file: where a stream has several,
             # one of them may lie far behind the others.
             return last

@@ -32,7 +32,7 @@ def read_lines(block: Block) -> Records:
         records = _without_head_nuls(records)
     if block.truncated:
         records = with_columns(records)
-        columns = replace(_columns(records), truncated=array("q", [block.truncated]))
+        columns = replace(columns_of(records), truncated=array("q", [block.truncated]))
         return replace(records, columns=columns)
     return records
 
@@ -49,17 +49,27 @@ def with_columns(records: Records) -> Records:
     return replace(records, columns=_split(records.text, records.start))
 
 
-def _columns(records: Records) -> Columns:
+def line_ends(text: bytes) -> "array[int]":
+    """Return where each line's newline stands, and where the text ends if the last has none."""
+    lengths = list(map(len, _lines(text)))
+    return array("q", map(add, accumulate(lengths), range(len(lengths))))
+
+
+def _lines(text: bytes) -> list[bytes]:
+    lines = text.split(b"\n")
+    if not lines[-1]:
+        lines.pop()
+    return lines
+
+
+def columns_of(records: Records) -> Columns:
+    """Return the records' columns, made anew if they are plain."""
     return records.columns or _split(records.text, records.start)
 
 
 def _split(text: bytes, start: int) -> Columns:
-    lines = text.split(b"\n")
-    if not lines[-1]:
-        lines.pop()
-    lengths = list(map(len, lines))
-    begins = array("q", map(add, accumulate(lengths, initial=0), range(len(lines))))
-    ends = array("q", map(add, begins, lengths))
+    ends = line_ends(text)
+    begins = array("q", [0, *(end + 1 for end in ends[:-1])][: len(ends)])
     if b"\r" in text:
         _leave_out_returns(text, begins, ends)
     offsets = array("q", [start + begin for begin in begins])
@@ -77,7 +87,7 @@ def _without_head_nuls(records: Records) -> Records:
     runs = [match.span() for match in _HEAD_NULS.finditer(records.text)]
     if not runs:
         return records
-    columns = _columns(records)
+    columns = columns_of(records)
     by_begin = {begin: index for index, begin in enumerate(columns.begins)}
     for begin, end in runs:
         index = by_begin[begin]
@@ -85,4 +95,8 @@ def _without_head_nuls(records: Records) -> Records:
         columns.offsets[index] += end - begin
         columns.ends[index] = max(columns.ends[index], columns.begins[index])
     nuls = tuple((records.start + begin, end - begin) for begin, end in runs)
-    return replace(records, columns=columns, nuls=nuls)
+    count = records.count
+    if runs[-1][1] == len(records.text):  # a hole and nothing behind it: no line yet
+        count -= 1
+        columns = columns.slice(0, count)
+    return replace(records, columns=columns, nuls=nuls, count=count)

@@ -17,8 +17,10 @@ Column = array
 
 NO_END: Final = 2**63 - 1
 """In `stops`, while a block is transformed: the record is still open."""
+SECOND: Final = 1_000_000_000
+"""Nanoseconds."""
 NO_TIME: Final = -(2**63)
-"""In `times`: the line says none, the time is when its block was read."""
+"""In `seconds`: the line says none, the time is when its block was read."""
 
 SEVERITY_MASK: Final = 0b111
 """In `marks`: 0 for none, else 1 + the place in `contract.record.SEVERITIES`."""
@@ -30,6 +32,9 @@ PARSED_APART: Final = 1 << 8
 """In `marks`: the span of `parsed` is one of `Records.parsed`, not of `Records.text`."""
 REDACTED: Final = 1 << 9
 """In `marks`: a redaction changed the message; its own bytes (`message.raw`) are never sent."""
+
+PARTIAL: Final = 1 << 10
+"""In `marks`, while a block is transformed: the line goes on with the next of its stream."""
 
 PARSE_ERRORS: Final = (
     "not a JSON object",
@@ -59,8 +64,10 @@ class Columns:
     stops: "Column[int] | None" = None
     """Offset after the record's last line. None: each stops before the next begins; given
     where records interleave, as the two streams of a CRI file do."""
-    times: "Column[int] | None" = None
-    """Nanoseconds since the epoch, or NO_TIME. None: NO_TIME."""
+    seconds: "Column[int] | None" = None
+    """The record's own time: whole seconds since the epoch, or NO_TIME. None: NO_TIME."""
+    nanos: "Column[int] | None" = None
+    """Nanoseconds behind the second, 0 to 999,999,999; given with `seconds`."""
     marks: "Column[int] | None" = None
     """Small facts in one number: masks and shifts above. None: 0."""
     lines: "Column[int] | None" = None
@@ -209,12 +216,10 @@ class Records:
         What they stand for in the file was said by the whole: `start`, `end` and what is left
         out are not those of the pick.
         """
-        from sidecar.transform.lines import with_columns
+        from sidecar.transform.lines import columns_of
 
         chosen = list(indices)
-        whole = with_columns(self)
-        columns = None if whole.columns is None else whole.columns.pick(chosen)
-        return replace(whole, columns=columns, count=len(chosen))
+        return replace(self, columns=columns_of(self).pick(chosen), count=len(chosen))
 
     def offset(self, index: int) -> int:
         """Return the offset of the record at `index`; its id is made of it."""
@@ -236,6 +241,31 @@ class Records:
         if count == self.count:
             return self.end
         return self.start + sum(len(line) + 1 for line in islice(self.text.split(b"\n"), count))
+
+
+def marks_of(records: Records) -> "Column[int]":
+    """Return the records' marks, to be changed and put into other columns."""
+    marks = None if records.columns is None else records.columns.marks
+    return array("q", bytes(8 * records.count)) if marks is None else marks[:]
+
+
+def time_columns(times: Iterable[int]) -> "tuple[Column[int], Column[int]]":
+    """Return `seconds` and `nanos` for times in nanoseconds since the epoch, or NO_TIME."""
+    seconds, nanos = array("q"), array("q")
+    for time in times:
+        second, nano = (NO_TIME, 0) if time == NO_TIME else divmod(time, SECOND)
+        seconds.append(second)
+        nanos.append(nano)
+    return seconds, nanos
+
+
+def times_of(records: Records) -> list[int]:
+    """Return the records' own times in nanoseconds since the epoch, or NO_TIME."""
+    columns = records.columns
+    if columns is None or columns.seconds is None or columns.nanos is None:
+        return [NO_TIME] * records.count
+    pairs = zip(columns.seconds, columns.nanos, strict=True)
+    return [NO_TIME if second == NO_TIME else second * SECOND + nano for second, nano in pairs]
 
 
 def pack_left_out(*, filtered: int = 0, empty: int = 0) -> int:

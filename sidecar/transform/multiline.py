@@ -1,0 +1,239 @@
+"""Joins the lines of one record: traces, indented lines, or up to the next first line.
+
+In: records that are lines. Out: records of one or more lines each, joined by newlines, streams
+apart. The last record of a stream is open at a block's end: the next line may belong to it.
+"""
+
+from array import array
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate, chain, pairwise
+from operator import itemgetter
+from typing import TYPE_CHECKING, Final
+
+from sidecar.transform.filter import matching_rows
+from sidecar.transform.lines import columns_of
+from sidecar.transform.records import IOSTREAM_SHIFT, NO_END, Records
+from sidecar.transform.tight import NEWLINE, Tight, messages_of, tighten
+from sidecar.transform.traces import RULES, Indented, Rules, is_high, is_indented
+
+if TYPE_CHECKING:
+    from sidecar.transform.patterns import Pattern
+
+AWAY_BYTES: Final = 16 * 1024
+"""A record also ends where so much of the other stream has followed its last line: else a
+stream that has fallen silent would hold up the one that flows."""
+
+FindJoined = Callable[[Records, bool], bytearray]
+"""(lines of one stream, flush) → 1 for each line that belongs to the record before it."""
+
+
+def join_by_rules(name: str) -> FindJoined:
+    """Return how the lines of records are found by built-in rules: a name in `RULES`."""
+    rules = RULES[name]()
+
+    def find(records: Records, flush: bool) -> bytearray:  # noqa: FBT001 - FindJoined
+        return _joined_by_rules(tighten(records), rules, flush=flush)
+
+    return find
+
+
+def join_by_first_line(pattern: "Pattern") -> FindJoined:
+    """Return how the lines of records are found by a pattern that matches their first lines."""
+
+    def find(records: Records, flush: bool) -> bytearray:  # noqa: ARG001, FBT001 - FindJoined
+        joined = bytearray(b"\1") * records.count
+        for row in matching_rows(records, pattern):
+            joined[row] = 0
+        joined[0] = 0
+        return joined
+
+    return find
+
+
+def join_lines(find: FindJoined, *, max_bytes: int) -> Callable[[Records, bool], Records]:
+    """Return the step that joins lines to records: (records, flush) → records.
+
+    A record that is open at the end has NO_END in `stops`, unless flushed. One that would be
+    longer than `max_bytes` goes on as another record, and is counted in `splits`.
+    """
+
+    def join(records: Records, flush: bool) -> Records:  # noqa: FBT001 - one value, passed on
+        if not records.count:
+            return records
+        streams = _streams(records)
+        grouped = [_group(records, rows, find, max_bytes, flush=flush) for rows in streams]
+        return _join_one(records, *grouped) if len(grouped) == 1 else _join_all(records, grouped)
+
+    return join
+
+
+@dataclass(frozen=True, slots=True)
+class _Grouped:
+    """The lines of one stream, as rows, and where its records begin among them."""
+
+    rows: Sequence[int]
+    starts: Sequence[int]
+    """Places in `rows`, ascending, the first 0."""
+    splits: Sequence[int]
+    """Those at which a record begins only because the one before was full."""
+    is_open: bool
+    """The last record is."""
+
+    def spans(self) -> Iterator[Sequence[int]]:
+        """Yield the rows of each record."""
+        for begin, end in pairwise([*self.starts, len(self.rows)]):
+            yield self.rows[begin:end]
+
+
+class _Lines:
+    """Lines that stand side by side in one text."""
+
+    def __init__(self, tight: Tight) -> None:
+        self._text = tight.text
+        self._begins = tight.begins
+        self._count = len(tight.begins)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, row: int) -> bytes:
+        last = row == self._count - 1
+        end = len(self._text) if last else self._begins[row + 1] - 1
+        return self._text[self._begins[row] : end]
+
+
+def _joined_by_rules(tight: Tight, rules: Rules, *, flush: bool) -> bytearray:
+    lines = _Lines(tight)
+    joined = bytearray(len(lines))
+    newlines = (match.start() + 1 for match in rules.special.finditer(tight.text))
+    done = 0
+    for row in chain([0], (bisect_right(tight.begins, place) - 1 for place in newlines)):
+        if row < done:
+            continue
+        reach = rules.follow(lines, row, flush=flush)
+        if reach is None and row == 0 and is_indented(lines[0]):
+            # A part of a record that was ended for its size: what is indented stays together.
+            reach = Indented().follow(lines, row, flush=flush)
+        if reach is None:
+            continue
+        # Directly behind another trace there is no line whose record it could belong to.
+        belongs = not reach.is_trace or (row > done and is_high(lines[row - 1]))
+        joined[row : reach.stop] = bytes([belongs]) + b"\1" * (reach.stop - row - 1)
+        done = reach.stop
+    joined[0] = 0
+    return joined
+
+
+def _streams(records: Records) -> list[Sequence[int]]:
+    """Return the rows of each stream."""
+    marks = None if records.columns is None else records.columns.marks
+    if marks is None:
+        return [range(records.count)]
+    streams: dict[int, list[int]] = {}
+    for row, mark in enumerate(marks):
+        streams.setdefault(mark >> IOSTREAM_SHIFT & 0b11, []).append(row)
+    return list(streams.values())
+
+
+def _group(
+    records: Records, rows: Sequence[int], find: FindJoined, max_bytes: int, *, flush: bool
+) -> _Grouped:
+    """Return the records of one stream."""
+    whole = len(rows) == records.count
+    joined = find(records if whole else records.pick(rows), flush)
+    columns = columns_of(records)
+    is_open = not flush
+    if not whole:
+        behind = array("q", [*columns.offsets[1:], records.end])
+        _end_where_away(joined, rows, columns.offsets, behind)
+        is_open = is_open and records.end - behind[rows[-1]] <= AWAY_BYTES
+    sizes = [columns.ends[row] - columns.begins[row] + 1 for row in rows]
+    splits = _split_large(joined, sizes, max_bytes + 1)
+    starts = [place for place, follows in enumerate(joined) if not follows]
+    return _Grouped(rows, starts, splits, is_open)
+
+
+def _end_where_away(
+    joined: bytearray, rows: Sequence[int], offsets: "array[int]", behind: "array[int]"
+) -> None:
+    for place in range(1, len(rows)):
+        if offsets[rows[place]] - behind[rows[place - 1]] > AWAY_BYTES:
+            joined[place] = 0
+
+
+def _split_large(joined: bytearray, sizes: Sequence[int], max_bytes: int) -> list[int]:
+    """Let no record be longer than `max_bytes`, newlines and all; return where one was ended."""
+    if sum(sizes) <= max_bytes:
+        return []
+    splits = []
+    size = 0
+    for place, line in enumerate(sizes):
+        size = size + line if joined[place] else line
+        if size > max_bytes and joined[place]:
+            joined[place] = 0
+            splits.append(place)
+            size = line
+    return splits
+
+
+def _join_one(records: Records, grouped: _Grouped) -> Records:
+    """Return the records of the only stream; they are runs of its lines, side by side."""
+    tight = tighten(records)
+    columns = columns_of(records)
+    starts = list(grouped.starts)
+    joined = replace(columns.pick(starts), stops=None)
+    begins = array("q", [tight.begins[start] for start in starts])
+    ends = array("q", [begin - 1 for begin in begins[1:]])
+    ends.append(len(tight.text))
+    lines = columns.lines or [1] * records.count
+    counts = array("q", [sum(lines[begin:end]) for begin, end in pairwise([*starts, len(lines)])])
+    joined = replace(joined, begins=begins, ends=ends, lines=counts)
+    whole = replace(
+        records,
+        text=tight.text,
+        count=len(starts),
+        columns=joined,
+        splits=(*records.splits, *(columns.offsets[place] for place in grouped.splits)),
+    )
+    return whole.slice(0, len(starts) - 1) if grouped.is_open else whole
+
+
+def _join_all(records: Records, streams: Iterable[_Grouped]) -> Records:
+    """Return the records of several streams, in the order of their first lines."""
+    columns = columns_of(records)
+    behind = [*columns.offsets[1:], records.end] if columns.stops is None else columns.stops
+    groups = sorted(_with_stops(streams, behind), key=itemgetter(0))
+    messages = messages_of(records)
+    texts = [NEWLINE.join([messages[row] for row in rows]) for _, rows, _ in groups]
+    lines = columns.lines or [1] * records.count
+    ends = array("q", accumulate(map(len, texts)))
+    joined = replace(
+        columns.pick([first for first, _, _ in groups]),
+        begins=array("q", [0, *ends[:-1]]),
+        ends=ends,
+        stops=array("q", [stop for _, _, stop in groups]),
+        lines=array("q", [sum(lines[row] for row in rows) for _, rows, _ in groups]),
+    )
+    splits = [
+        columns.offsets[grouped.rows[place]] for grouped in streams for place in grouped.splits
+    ]
+    return replace(
+        records,
+        text=b"".join(texts),
+        count=len(groups),
+        columns=joined,
+        splits=(*records.splits, *splits),
+    )
+
+
+def _with_stops(
+    streams: Iterable[_Grouped], behind: Sequence[int]
+) -> Iterator[tuple[int, Sequence[int], int]]:
+    """Yield (first row, rows, stop) of each record."""
+    for grouped in streams:
+        spans = list(grouped.spans())
+        for rows in spans:
+            is_open = grouped.is_open and rows is spans[-1]
+            yield rows[0], rows, NO_END if is_open else max(behind[row] for row in rows)
