@@ -1,12 +1,10 @@
-"""`python -m certs`: the cluster's certificates once; `python -m certs issue`: some in files."""
+"""`python -m certs`: the certificates in the cluster, once or until SIGTERM; or some in files."""
 
 import argparse
 import ipaddress
 import os
 import re
-import signal
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -32,7 +30,18 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     options = _parser(environ).parse_args(arguments)
     if options.command == "issue":
         return _issue(options.dir, options.dns, timedelta(days=options.days))
-    return _once(options.kubeconfig, options.namespace, options.timeout, environ)
+    # Imported here: `issue` needs neither an API server nor metrics.
+    from certs.command import keep, once
+    from runtime.kube_access import AccessError, find_access
+
+    try:
+        access = find_access(kubeconfig=options.kubeconfig, environ=environ)
+    except AccessError as error:
+        return _failed(str(error), 2)
+    if options.command == "keep":
+        return keep(access, options.namespace, options.metrics_port)
+    undone = once(access, options.namespace, options.timeout)
+    return 0 if undone is None else _failed(undone, 1)
 
 
 def _issue(directory: Path, names: Sequence[str], life: timedelta) -> int:
@@ -51,41 +60,6 @@ def _issue(directory: Path, names: Sequence[str], life: timedelta) -> int:
     except OSError as error:
         return _failed(f"--dir {directory}: got {error.strerror}, expected a folder to write to", 1)
     return 0
-
-
-def _once(kubeconfig: str | None, namespace: str, timeout: int, environ: Mapping[str, str]) -> int:
-    """Bring the Secret and the bundles into order; return 0 when nothing is left to do."""
-    # Imported here: `issue` needs neither an API server nor metrics.
-    from prometheus_client import CollectorRegistry
-
-    from certs.keep import Keeper, Place
-    from certs.metrics import CertificateMetrics
-    from runtime.kube import KubeApi
-    from runtime.kube_access import AccessError, find_access
-    from runtime.logs import set_up_logs
-    from runtime.stop import Stop
-
-    set_up_logs("info")
-    try:
-        access = find_access(kubeconfig=kubeconfig, environ=environ)
-    except AccessError as error:
-        return _failed(str(error), 2)
-    stop = Stop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: stop.request())
-    keeper = Keeper(
-        KubeApi(access),
-        Place(namespace=namespace),
-        on_pair=lambda _certificate, _key: None,  # nobody serves here
-        metrics=CertificateMetrics(CollectorRegistry()),
-    )
-    deadline = time.monotonic() + timeout
-    while not stop.asked and time.monotonic() < deadline:
-        seconds = keeper.turn()
-        if keeper.settled:
-            return 0
-        stop.wait(min(seconds, deadline - time.monotonic()))
-    return _failed(keeper.trouble or "a rotation is under way and needs more time", 1)
 
 
 def _failed(text: str, status: int) -> int:
@@ -110,6 +84,12 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
         "--timeout", type=_seconds, default=300, help="seconds to try, 1 to 86400 (default 300)"
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    lasting = commands.add_parser(
+        "keep", help="do the same until SIGTERM, with /metrics, /livez and /readyz on a port"
+    )
+    lasting.add_argument(
+        "--metrics-port", type=_port, default=9090, help="1 to 65535 (default 9090)"
+    )
     local = commands.add_parser(
         "issue", help="write ca.crt, tls.crt and tls.key for development; the CA's key is not kept"
     )
@@ -142,6 +122,10 @@ def _namespace(text: str) -> str:
     if _NAMESPACE.fullmatch(text):
         return text
     raise argparse.ArgumentTypeError(f"got {text[:200]!r}, expected the name of a namespace")
+
+
+def _port(text: str) -> int:
+    return _whole(text, 65_535)
 
 
 def _days(text: str) -> int:

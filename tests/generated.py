@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from contract.annotations import ANNOTATIONS, PREFIX
+from manifests.build import installation
 from runtime.settings import REQUIRED, Key
 from sidecar.keys import BACKEND_KEYS, DOCUMENT_KEYS, LIMIT_KEYS, SOURCE_KEYS
 
@@ -65,6 +66,7 @@ def _sidecar_keys() -> str:
 GENERATED: dict[str, Callable[[], str]] = {
     "README.md": _readme_annotations,
     "docs/sidecar.md": _sidecar_keys,
+    "manifests/install.yaml": installation,
 }
 
 

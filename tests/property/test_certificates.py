@@ -8,9 +8,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
-from certs.keyring import KEYS
+from certs.issue import service_names
+from certs.keyring import KEYS, read_keyring
 from certs.rotation import Terms
-from tests.fakes.replicas import MUTATING, SECRET, VALIDATING, Replica, World
+from tests.fakes.replicas import MUTATING, PLACE, SECRET, VALIDATING, Replica, World
 
 PATHS = st.sampled_from([SECRET, MUTATING, VALIDATING])
 
@@ -129,10 +130,10 @@ class Weather(RuleBasedStateMachine):
         assert [replica.keeper.trouble for replica in self.running] == [None] * len(self.running)
         assert len({replica.pairs[-1] for replica in self.running}) == 1
         assert world.believes(self.running[0].pairs[-1])
-        fresh = world.replica()
-        fresh.keeper.turn()
-        assert fresh.kube.writes == []
-        assert fresh.pairs[-1] == self.running[0].pairs[-1]
+        secret = read_keyring(world.secret(), service_names(PLACE.service, PLACE.namespace))
+        assert secret.leaf is not None
+        assert secret.leaf.pair == self.running[0].pairs[-1]
+        assert set(world.bundles()) == {secret.bundle}
 
 
 TestWeather = Weather.TestCase
