@@ -90,6 +90,12 @@ class Kubelet:
         self.start_container(self.running[name].container)
         return status
 
+    def wait_for_output(self, name: str, seconds: float) -> None:
+        """Wait until a container has printed something since it was (re)started."""
+        deadline = time.monotonic() + seconds
+        while not self.running[name].output and time.monotonic() < deadline:
+            time.sleep(0.02)
+
     def kill(self, name: str, number: signal.Signals) -> None:
         """Send a signal to a container's first process."""
         self.running[name].process.send_signal(number)
@@ -256,13 +262,3 @@ def parse_app(text: str) -> list[str]:
         return shlex.split(text)
     except ValueError as error:
         raise DemoError(f"APP={text!r} is no command line: {error}") from None
-
-
-def started(running: Running, seconds: float) -> bool:
-    """Return whether the process still runs after a moment: a missing program ends at once."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if running.process.poll() is not None:
-            return False
-        time.sleep(0.02)
-    return True

@@ -78,6 +78,7 @@ def play(wishes: Wishes, screen: Screen) -> int:
                 else "this machine allows no unprivileged mounts: paths are mapped instead"
             )
             kubelet.start()
+            _wait_for_news(collector, 0, screen)
             time.sleep(wishes.seconds)
         _acts(kubelet, collector, screen, wishes)
         with screen.step("end the pod: the app first, then the sidecar drains"):
@@ -101,6 +102,7 @@ def _acts(kubelet: Kubelet, collector: Collector, screen: Screen, wishes: Wishes
             time.sleep(wishes.seconds / 3)
             before = collector.batches
             kubelet.restart(names.SIDECAR)
+            _wait_for_news(collector, before, screen)
             time.sleep(wishes.seconds)
             screen.note(f"{collector.batches - before} batches since the restart")
     if wishes.app is None and wishes.pod is None:
@@ -108,7 +110,18 @@ def _acts(kubelet: Kubelet, collector: Collector, screen: Screen, wishes: Wishes
             _crash(kubelet)
             status = kubelet.restart(kubelet.main)
             screen.note(f"the app ended with status {status}, and was started again")
+            kubelet.wait_for_output(kubelet.main, 20)
             time.sleep(wishes.seconds / 2)
+
+
+def _wait_for_news(collector: Collector, batches: int, screen: Screen) -> None:
+    """Wait until a batch more than `batches` has come; an app may well write nothing."""
+    deadline = time.monotonic() + 20
+    while collector.batches <= batches:
+        if time.monotonic() > deadline:
+            screen.note("no record yet; does the app write to the paths of its annotations?")
+            return
+        time.sleep(0.02)
 
 
 def _app(wishes: Wishes) -> list[str]:
