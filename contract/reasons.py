@@ -150,6 +150,7 @@ REASONS = (
         TOO_LARGE,
         "The sidecar's configuration would be larger than a pod may carry.",
         "Use fewer paths, shorter regexes and fewer fields.",
+        mendable=False,
     ),
     Reason(
         NOTHING_ASKED,

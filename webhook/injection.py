@@ -102,7 +102,7 @@ def build_additions(pod: Pod, options: Options, plan: Plan, setting: Setting) ->
         mounts=_mounts(frame, plan, [one.container for one in mirrored]),
         commands=_commands(options, [(one.container, one.command) for one in mirrored]),
         pull_secret=setting.settings.image_pull_secret if ours else None,
-        default_container=default_container(pod).name if ordinary else None,
+        default_container=default_container(pod, options).name if ordinary else None,
         warnings=identity.warnings if by_sidecar else (),
     )
 

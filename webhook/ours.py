@@ -34,6 +34,16 @@ _VOLUME = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
+class Planned:
+    """One entry of an earlier plan."""
+
+    container: str
+    stream: str
+    path: str
+    volume: str
+
+
+@dataclass(frozen=True, slots=True)
 class Ours:
     """What of a pod is ours."""
 
@@ -44,6 +54,8 @@ class Ours:
     """Which list the sidecar already stands in; None without one."""
     mirrored: frozenset[str]
     """The containers whose command the mirror already stands in front of."""
+    planned: tuple[Planned, ...] = ()
+    """What our status says is collected."""
 
 
 NOTHING_OURS = Ours(frozenset(), "", None, frozenset())
@@ -86,15 +98,18 @@ def find_ours(
     mirrored = frozenset(
         str(container["name"]) for container in (*inits, *apps) if _is_mirrored(container)
     )
-    planned = _planned_volumes(status)
+    planned = _planned(status)
     if not marked and not mirrored and planned is None:
         return NOTHING_OURS
-    suffix = _suffix([*_mounted(marked), *_mounted((*inits, *apps)), *(planned or ())])
+    planned = planned or ()
+    names = [*_mounted((*inits, *apps)), *(entry.volume for entry in planned)]
+    suffix = _suffix(names)
     return Ours(
         volumes=frozenset(str(volume["name"]) for volume in volumes if _fits(volume, suffix)),
         suffix=suffix,
         sidecar_is_native=_sidecar_is_native(inits, apps),
         mirrored=mirrored,
+        planned=planned,
     )
 
 
@@ -105,8 +120,8 @@ def _is_mirrored(container: Raw) -> bool:
     )
 
 
-def _planned_volumes(status: object) -> list[str] | None:
-    """Return the volumes of a status of ours; None if it is none."""
+def _planned(status: object) -> tuple[Planned, ...] | None:
+    """Return the plan of a status of ours; None if it is none."""
     try:
         document = json.loads(status) if isinstance(status, str) else None
     except (ValueError, RecursionError):
@@ -114,7 +129,9 @@ def _planned_volumes(status: object) -> list[str] | None:
     plan = document.get("plan") if isinstance(document, dict) else None
     if not isinstance(plan, list):
         return None
-    return [str(entry.get("volume")) for entry in plan if isinstance(entry, dict)]
+    keys = ("container", "stream", "path", "volume")
+    entries = [entry for entry in plan if isinstance(entry, dict)]
+    return tuple(Planned(*(str(entry.get(key)) for key in keys)) for entry in entries)
 
 
 def _mounted(containers: Iterable[Raw]) -> list[str]:

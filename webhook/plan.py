@@ -92,7 +92,7 @@ class _Planner:
 
     def _in_container(self, request: PathRequest) -> Wanted | None:
         if request.container is None:
-            container: Container | None = default_container(self._pod)
+            container: Container | None = default_container(self._pod, self._options)
         else:
             container = self._pod.container(request.container)
         if container is None:

@@ -11,6 +11,7 @@ from webhook.faults import Fault
 from webhook.options import Options
 from webhook.paths import PathRequest
 from webhook.pod import Segments
+from webhook.shown import shown_name
 from webhook.stdout import Mirrored
 
 
@@ -122,8 +123,12 @@ def first_of(plan: Plan, count: int) -> Plan:
     mirrored = max(0, count - len(plan.followed))
     places = [one.place for one in kept]
     roots = tuple(place.sub_path + "/" for place in places if place.is_new)
-    faults = [_too_large(one.request.shown, is_path=True) for one in dropped]
-    faults += [_too_large(STDOUT, is_path=False) for _ in plan.mirrored[mirrored:]]
+    message = "what is added to the pod would be larger than a pod may carry"
+    faults = [Fault(one.request.shown, TOO_LARGE, message, is_path=True) for one in dropped]
+    faults += [
+        Fault(STDOUT, TOO_LARGE, f"container {shown_name(one.container)}: {message}")
+        for one in plan.mirrored[mirrored:]
+    ]
     return replace(
         plan,
         followed=kept,
@@ -132,8 +137,3 @@ def first_of(plan: Plan, count: int) -> Plan:
         folders=tuple(folder for folder in plan.folders if folder.startswith(roots)),
         faults=(*plan.faults, *dict.fromkeys(faults)),
     )
-
-
-def _too_large(subject: str, *, is_path: bool) -> Fault:
-    message = "what is added to the pod would be larger than a pod may carry"
-    return Fault(subject, TOO_LARGE, message, is_path=is_path)

@@ -43,14 +43,32 @@ def is_stdout(pattern: Segments) -> bool:
     return pattern in _STDOUT_PATHS
 
 
-def default_container(pod: Pod) -> Container:
-    """Return the container that is meant where none is named (design 3.3, rule 4)."""
+def default_container(pod: Pod, options: Options) -> Container:
+    """Return the container that is meant where none is named (design 3.3, rule 4).
+
+    What was meant at the first run is still meant when another injector has since put a
+    container of its own in front.
+    """
     named = pod.annotations.get(DEFAULT_CONTAINER)
     apps = pod.apps
-    for app in apps:
-        if app.name == named:
-            return app
+    for name in (named, _meant_before(pod, options)):
+        for app in apps:
+            if app.name == name:
+                return app
     return next((app for app in apps if app.name not in KNOWN_SIDECARS), apps[0])
+
+
+def _meant_before(pod: Pod, options: Options) -> str | None:
+    """Return the container that an earlier plan has where the author named none."""
+    named = {(one.container, one.path) for one in options.paths if one.container is not None}
+    for entry in pod.ours.planned:
+        if entry.stream == "stdout":
+            by_default = options.choices.stdout == "mirror"
+        else:
+            by_default = (entry.container, entry.path) not in named
+        if by_default:
+            return entry.container
+    return None
 
 
 def unknown_container(pod: Pod) -> str:
@@ -97,21 +115,17 @@ def _asked(pod: Pod, options: Options, *, from_pod: bool) -> tuple[list[Containe
     if wanted == "off":
         return [], []
     if wanted == "mirror":
-        return [default_container(pod)], []
+        return [default_container(pod, options)], []
     if wanted == "all":
         return [app for app in pod.apps if app.name not in KNOWN_SIDECARS], []
-    found = [(place, pod.container(name)) for place, name in enumerate(wanted, 1)]
-    faults = [
-        Fault(
-            STDOUT,
-            UNKNOWN_CONTAINER,
-            f"number {place}: {unknown_container(pod)}",
-            from_pod=from_pod,
-        )
-        for place, container in found
-        if container is None
-    ]
-    return [container for _, container in found if container is not None], faults
+    found = [pod.container(name) for name in wanted]
+    unknown = [str(place) for place, container in enumerate(found, 1) if container is None]
+    faults = []
+    if unknown:
+        numbers = ", ".join(unknown[:8])
+        message = f"{unknown_container(pod)} (number {numbers} of the list)"
+        faults.append(Fault(STDOUT, UNKNOWN_CONTAINER, message, from_pod=from_pod))
+    return [container for container in found if container is not None], faults
 
 
 def _obstacle(container: Container, options: Options) -> tuple[str, str] | None:

@@ -1,0 +1,7 @@
+"""Options of the whole suite."""
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--update-golden", action="store_true", help="write the golden files of tests/data anew"
+    )
