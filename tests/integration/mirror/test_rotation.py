@@ -258,14 +258,14 @@ def test_readers_see_rotation_without_a_gap(mirror: Mirror) -> None:
     follower.start()
     try:
         mirror.sh(
-            "for i in $(seq 400); do seq 20; sleep 0.001; done",
-            flags=("--max-bytes", "100000", "--max-files", "3"),
+            "for i in $(seq 150); do seq 20; sleep 0.001; done",
+            flags=("--max-bytes", "50000", "--max-files", "3"),
         )
     finally:
         stop.set()
         follower.join(LONG)
 
-    assert sorted(seen) == sorted(b"%d" % i for i in range(1, 21) for _ in range(400))
+    assert sorted(seen) == sorted(b"%d" % i for i in range(1, 21) for _ in range(150))
 
 
 def test_signals_and_rotation_do_not_disturb_each_other(mirror: Mirror) -> None:
