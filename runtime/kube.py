@@ -29,8 +29,10 @@ PAGE = 250
 MAX_BODY = 64 * 1024 * 1024
 """Bytes of one answer, or of one event of a watch."""
 
-METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
-"""An `accept` for lists and watches of which only `metadata` is needed."""
+METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
+"""An `accept` for lists of which only `metadata` is needed."""
+METADATA_EVENTS = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
+"""The same for watches; with the other one an API server ends them before their first event."""
 
 _STOP_SECONDS = 0.5
 """So often a wait for the server looks at `stop`."""

@@ -54,6 +54,7 @@ class Webhook:
 
         Raises:
             SettingsError: something that was given cannot be used.
+            AccessError: no API server was found.
         """
         self.stop = Stop()
         self.metrics = Metrics()
@@ -148,11 +149,7 @@ def _certificate_files(flags: Flags, certificates: Certificates) -> CertificateF
 def _find_api(flags: Flags, environ: Mapping[str, str]) -> KubeApi | None:
     if flags.standalone:
         return None
-    try:
-        return KubeApi(find_access(kubeconfig=flags.kubeconfig, environ=environ))
-    except AccessError as error:
-        problem = Problem("API server", str(error), "one that can be reached, or --standalone")
-        raise SettingsError([problem]) from error
+    return KubeApi(find_access(kubeconfig=flags.kubeconfig, environ=environ))
 
 
 def _open(flag: str, address: tuple[str, int]) -> socket.socket:
@@ -213,6 +210,9 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     except SettingsError as error:
         for problem in error.problems:
             sys.stderr.write(f"webhook: {problem}\n")
+        return 2
+    except AccessError as error:
+        sys.stderr.write(f"webhook: {error}; --standalone serves without\n")
         return 2
     except Exception as error:  # noqa: BLE001 - the last one who can say it
         _log.critical(

@@ -8,12 +8,13 @@ import logging
 import random
 import re
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from runtime.kube import METADATA_ONLY, Json, KubeApi, KubeError, StatusError
+from runtime.kube import METADATA_EVENTS, METADATA_LIST, Json, KubeApi, KubeError, StatusError
 from runtime.logs import Seldom
 from runtime.stop import Stop
 from runtime.workers import Worker, repeat
@@ -24,6 +25,7 @@ _log = logging.getLogger(__name__)
 VERSION_SECONDS = 300.0
 """Between two looks at the API server's version."""
 MAX_RETRY_SECONDS = 30.0
+_BARREN_SECONDS = 5.0
 _MINOR = re.compile(r"v?1\.([0-9]{1,4})(?:[^0-9].*)?", re.ASCII)
 
 
@@ -34,7 +36,8 @@ class Kind:
     path: str
     keep: Callable[[Json], Any]
     """What of an object is kept in memory."""
-    accept: str = "application/json"
+    list_accept: str = "application/json"
+    watch_accept: str = "application/json"
     page: int = 250
     """Objects asked for at a time."""
 
@@ -52,6 +55,7 @@ class Collection:
         *,
         on_change: Callable[[Mapping[str, Any]], None],
         stop: Stop,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.kind = kind
         self.kept: dict[str, Any] = {}
@@ -61,6 +65,7 @@ class Collection:
         self._api = api
         self._on_change = on_change
         self._stop = stop
+        self._clock = clock
         self._version: str | None = None
         """Of the last event; None: list first."""
         self._failures = 0
@@ -71,36 +76,41 @@ class Collection:
         try:
             if self._version is None:
                 self._list()
+            began = self._clock()
             events = self._watch(self._version or "")
         except KubeError as error:
             if isinstance(error, StatusError) and error.status == 410:
                 self._version = None  # what we knew is too old to go on from
                 return 1.0
             return self._retry(error)
-        self._recover()
-        return 0.0 if events else 1.0
+        if not events and self._clock() - began < _BARREN_SECONDS:
+            # A watch lasts for minutes: one that ends at once cannot go on from where it was.
+            self._version = None
+            return self._pause()
+        return 0.0
 
     def _list(self) -> None:
         found: dict[str, Any] = {}
         version = ""
         limit = {"limit": str(self.kind.page)}
-        for page in self._api.pages(self.kind.path, limit, accept=self.kind.accept):
+        for page in self._api.pages(self.kind.path, limit, accept=self.kind.list_accept):
             version = str(page.get("metadata", {}).get("resourceVersion") or version)
             for item in page.get("items") or []:
                 found[_key(item)] = self.kind.keep(item)
         self.kept = found
         self._version = version
         self.is_complete = True
-        self._recover()
         self._on_change(found)
 
     def _watch(self, version: str) -> int:
         """Follow the changes after `version`; return how many events there were."""
         count = 0
         for event in self._api.watch(
-            self.kind.path, resource_version=version, stop=self._stop, accept=self.kind.accept
+            self.kind.path, resource_version=version, stop=self._stop, accept=self.kind.watch_accept
         ):
             count += 1
+            if count == 1:
+                self._recover()
             changed = event.get("object")
             if isinstance(changed, dict):
                 self._apply(str(event.get("type")), changed)
@@ -121,12 +131,15 @@ class Collection:
 
     def _retry(self, error: KubeError) -> float:
         """Say what is wrong, seldom; return the seconds to wait, more each time."""
-        self._failures += 1
         if self._seldom.due("watch"):
             _log.warning(
                 "the API server cannot be watched; what was known stays in force",
                 extra={"fields": {"what": self.kind.path, "error": str(error)}},
             )
+        return self._pause()
+
+    def _pause(self) -> float:
+        self._failures += 1
         step = min(MAX_RETRY_SECONDS, 2.0 ** min(self._failures - 1, 8))
         return step * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, protects nothing
 
@@ -238,7 +251,12 @@ def _keep_minor(item: Json) -> int | None:
     return parse_minor(item.get("status", {}).get("nodeInfo", {}).get("kubeletVersion"))
 
 
-_NAMESPACES = Kind("/api/v1/namespaces", _keep_namespace, accept=METADATA_ONLY)
+_NAMESPACES = Kind(
+    "/api/v1/namespaces",
+    _keep_namespace,
+    list_accept=METADATA_LIST,
+    watch_accept=METADATA_EVENTS,
+)
 _LIMIT_RANGES = Kind("/api/v1/limitranges", _keep_limits)
 # A node is 20 KB, most of it the names of images, and a page is in memory at once.
 _NODES = Kind("/api/v1/nodes", _keep_minor, page=50)

@@ -10,6 +10,7 @@ from typing import Any
 
 from webhook.admission import Denial
 from webhook.request import API_VERSION
+from webhook.shown import cut
 
 MAX_WARNING = 256
 """Characters of one warning. Source: k8s.io/apiserver, endpoints/filters/warning.go."""
@@ -78,7 +79,7 @@ def to_printable(text: str, most: int) -> str:
     text = text[: most + 1]
     if not text.isprintable():
         text = "".join(map(_escaped, text))
-    return text if len(text) <= most else text[: most - 1] + "…"
+    return cut(text, most)
 
 
 def _escaped(character: str) -> str:

@@ -131,6 +131,7 @@ def test_a_peer_that_does_not_take_its_answers_is_closed(own_webhook):
 
 def test_a_thousand_at_once_on_new_connections_are_all_answered(own_webhook):
     """W11: 1,000 calls, as many open at a time as this client's threads can have."""
+
     def act(index: int) -> int:
         return own_webhook.post(review_of(uid=f"at-once-{index}")).status
 
