@@ -291,16 +291,20 @@ def assert_sound(pod: Json) -> None:
 
 
 def is_guaranteed(pod: Json) -> bool:
-    """Return whether a pod is of the class Guaranteed."""
-    for found in containers_of(pod):
-        resources = found.get("resources") or {}
-        limits, requests = resources.get("limits") or {}, resources.get("requests") or {}
-        for name in ("cpu", "memory"):
-            if name not in limits or _amount(requests.get(name, limits[name])) != _amount(
-                limits[name]
-            ):
-                return False
-    return True
+    """Return whether a pod is of the class Guaranteed: by its own figures if it has any."""
+    of_pod = pod["spec"].get("resources")
+    return all(
+        _is_equal(found) for found in ([pod["spec"]] if of_pod else list(containers_of(pod)))
+    )
+
+
+def _is_equal(found: Json) -> bool:
+    resources = found.get("resources") or {}
+    limits, requests = resources.get("limits") or {}, resources.get("requests") or {}
+    return all(
+        name in limits and _amount(requests.get(name, limits[name])) == _amount(limits[name])
+        for name in ("cpu", "memory")
+    )
 
 
 def _amount(quantity: Any) -> float:

@@ -215,7 +215,7 @@ def seed_container(
     image = {
         key: app.raw[key]
         for key in ("image", "imagePullPolicy")
-        if isinstance(app.raw.get(key), str)
+        if app.raw.get(key) and isinstance(app.raw[key], str)
     }
     container = frame.container(f"{SEED_PREFIX}{number}", image, context, mounts)
     return container | {"command": [MIRROR, "--seed", escaped(show(mount.directory)), SEED_DIR]}
