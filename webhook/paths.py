@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from contract.plan import MAX_LEFT_OUT
@@ -154,6 +155,12 @@ def check_path(path: str) -> str:
         ValueProblem: it breaks one of the rules, which is named.
     """
     _check_text(path)
+    return _checked(path)
+
+
+@lru_cache(maxsize=2048)
+def _checked(path: str) -> str:
+    """Return the path; replicas ask for the same ones again and again."""
     kept = [segment for segment in path.split("/") if segment != "."]
     if kept[-1:] == [DEEP]:
         kept.append("*")

@@ -15,6 +15,8 @@ def shown_path(text: str) -> str:
     if looks_like_credential(text):
         return _HIDDEN
     cut = text if len(text) <= MAX_SHOWN_PATH else text[:MAX_SHOWN_PATH] + "…"
+    if cut.isprintable():
+        return cut
     return "".join(
         character if character.isprintable() else _escaped(character) for character in cut
     )
