@@ -1,4 +1,4 @@
-"""`make bench`, or `python -m bench [NAME…]`: throughput, quiet, and what else lies in bench/."""
+"""`make bench`, or `python -m bench [NAME…]`: throughput, quiet, webhook, and the like."""
 
 import importlib
 import json
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.report import Report
 
-NAMES = ("throughput", "quiet")
+NAMES = ("throughput", "quiet", "webhook")
 RESULTS = Path(__file__).parent / "results"
 
 

@@ -54,7 +54,7 @@ class Answering:
         self._counts = counts
         self._small: deque[Waiting] = deque()
         self._large: SimpleQueue[Waiting | None] = SimpleQueue()
-        self._done: SimpleQueue[tuple[Connection, HttpResponse]] = SimpleQueue()
+        self._done: SimpleQueue[tuple[Connection, HttpResponse | None]] = SimpleQueue()
         self._worker = Worker("large-bodies", self._answer_large)
         self.in_hand: Connection | None = None
         """Whose request the worker has."""
@@ -89,29 +89,36 @@ class Answering:
         while self._small and time.monotonic() < until:
             waiting = self._small.popleft()
             if waiting.connection.phase is Phase.ANSWERING:
-                self._respond(waiting.connection, self._answer(waiting))
+                self._hand_out(waiting.connection, _answered(waiting))
 
     def collect(self) -> None:
         """Hand out what the worker has answered."""
         while not self._done.empty():
             connection, response = self._done.get()
             if connection.phase is Phase.ANSWERING:
-                self._respond(connection, response)
+                self._hand_out(connection, response)
 
-    def _answer(self, waiting: Waiting) -> HttpResponse:
-        if time.monotonic() > waiting.gives_up_at:
+    def _hand_out(self, connection: Connection, response: HttpResponse | None) -> None:
+        if response is None:
             self._counts["shed"] += 1
-            return overloaded("the caller has stopped waiting")
-        return answer_of(waiting.answer, waiting.request)
+            response = overloaded("the caller has stopped waiting")
+        self._respond(connection, response)
 
     def _answer_large(self) -> None:
         while (waiting := self._large.get()) is not None:
             if waiting.connection.phase is Phase.ANSWERING:  # else it was given up meanwhile
                 self.in_hand = waiting.connection
-                self._done.put((waiting.connection, self._answer(waiting)))
+                self._done.put((waiting.connection, _answered(waiting)))
                 self.in_hand = None
             del waiting  # its body is not to live until the next one comes
             self._wake()
+
+
+def _answered(waiting: Waiting) -> HttpResponse | None:
+    """Return the answer, or None where nobody waits for it any more: that is not computed."""
+    if time.monotonic() > waiting.gives_up_at:
+        return None
+    return answer_of(waiting.answer, waiting.request)
 
 
 def answer_of(answer: Answer, request: HttpRequest) -> HttpResponse:

@@ -22,6 +22,8 @@ class Limits:
     """What a peer may take; every wait of a connection ends with one of these."""
 
     handshake_seconds: float = 5.0
+    """For the first byte, and from there to the end of the handshake: a client that is one of a
+    thousand is not to pay for the time its first byte waited for us."""
     request_seconds: float = 10.0
     """From the first byte of a request, or the end of the handshake, to the last of its body."""
     response_seconds: float = 10.0
@@ -77,7 +79,7 @@ class Connection:
         self.phase = Phase.HANDSHAKE
         self.deadline = host.now() + host.limits.handshake_seconds
         self.began_at = 0.0
-        """When the first byte of the request in hand came."""
+        """When the first byte of the handshake, then of the request in hand came."""
         self.held_bytes = 0
         """Of the body that is coming in or waits for its answer."""
         self.must_go_on = False
@@ -152,6 +154,9 @@ class Connection:
         self.deadline = self._host.now() + seconds
 
     def _shake_hands(self) -> None:
+        if not self.began_at:
+            self.began_at = self._host.now()
+            self.deadline = self.began_at + self._host.limits.handshake_seconds
         if self.stream.handshake():
             self._enter(Phase.IDLE, self._host.limits.request_seconds)
             self.stream.wants = selectors.EVENT_READ

@@ -127,24 +127,32 @@ class CertificateFiles:
             )
 
 
-def follow_files(paths: Sequence[Path], refresh: Callable[[], None], stop: Stop) -> None:
+def follow_files(
+    paths: Sequence[Path],
+    refresh: Callable[[], None],
+    stop: Stop,
+    *,
+    look_seconds: float = LOOK_SECONDS,
+) -> None:
     """Call `refresh` when one of `paths` may have changed, until stop is asked.
 
     The body of a thread. `refresh` looks for itself whether something has.
     """
     while not stop.asked:
         try:
-            _follow_notices(paths, refresh, stop)
+            _follow_notices(paths, refresh, stop, look_seconds)
         except (OSError, RuntimeError) as error:
             # A folder is gone, or the node has no inotify instance left.
             _log.debug(
                 "files are looked at from time to time", extra={"fields": {"error": str(error)}}
             )
-        stop.wait(LOOK_SECONDS)
+        stop.wait(look_seconds)
         refresh()
 
 
-def _follow_notices(paths: Sequence[Path], refresh: Callable[[], None], stop: Stop) -> None:
+def _follow_notices(
+    paths: Sequence[Path], refresh: Callable[[], None], stop: Stop, look_seconds: float
+) -> None:
     import watchfiles
 
     # It says every change of every file in the folder; we say what came of ours.
@@ -156,7 +164,7 @@ def _follow_notices(paths: Sequence[Path], refresh: Callable[[], None], stop: St
         recursive=False,
         step=_STEP_MILLISECONDS,
         debounce=2 * _STEP_MILLISECONDS,
-        rust_timeout=int(LOOK_SECONDS * 1000),
+        rust_timeout=int(look_seconds * 1000),
         yield_on_timeout=True,
         raise_interrupt=False,
     ):
