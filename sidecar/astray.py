@@ -39,6 +39,7 @@ class Astray:
         self._globs = globs
         self._limits = limits
         self._misses: Counter[FileKey] = Counter()
+        self._found: list[SourceFile] = []
 
     def judge(self, unnamed: Sequence[SourceFile]) -> None:
         """Find out what became of files that lost their names in a pass or a glance."""
@@ -49,15 +50,19 @@ class Astray:
                 file.seen = self._discovery.pass_number
                 continue
             status = self._known.status_of_open(file)
+            if status is not None:
+                self._known.refresh(file, status)
             if status is None or status.st_nlink > 0:
                 self._known.lose_name(file)
             else:
                 self._known.note_deleted(file)
-            if status is not None:
-                self._known.refresh(file, status)
 
-    def tend(self) -> None:
-        """Look at all of them, search those that are nowhere, let go of those that are done."""
+    def tend(self) -> list[SourceFile]:
+        """Look at all of them, search those that are nowhere, let go of those that are done.
+
+        Returns the files of the journal that were found, to be entered with the new ones.
+        """
+        self._found.clear()
         missing = [file for file in list(self._known.astray.values()) if not self._look(file)]
         if missing or self._known.remembered.owed:
             self._search({file.key: file for file in missing})
@@ -65,6 +70,7 @@ class Astray:
         for file in list(self._known.astray.values()):
             if self._is_done(file):
                 self._let_go(file)
+        return [file for file in self._found if file.status != Status.GONE]
 
     def _look(self, file: SourceFile) -> bool:
         """Refresh what is known of a file; return whether it was found."""
@@ -83,7 +89,7 @@ class Astray:
 
     def _is_done(self, file: SourceFile) -> bool:
         """Return whether a file is read to its end, settled, and quiet for long enough."""
-        if file.is_owed():
+        if file.is_owed() or not (file.entered or file.size == 0):
             return False
         seconds = self._limits.rotated_seconds
         if file.status == Status.DELETED:
@@ -194,7 +200,7 @@ class Astray:
             return
         self._discovery.note(folder, name, file)
         self._known.lose_name(file)
-        self._known.enter([file])
+        self._found.append(file)
 
     def _places(
         self, missing: Sequence[SourceFile], owed: Sequence[Saved]
@@ -204,7 +210,9 @@ class Astray:
         The descriptor is closed when the next one is asked for.
         """
         visited: set[str] = set()
-        last = [file.folder.path for file in missing] + [_folder_of(each.path) for each in owed]
+        last = [file.folder.path for file in missing] + [
+            _folder_of(each.path) for each in owed if each.path
+        ]
         for path in dict.fromkeys([*last, *self._discovery.folders]):
             visited.add(path)
             yield from _opened(path)

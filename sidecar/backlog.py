@@ -382,6 +382,7 @@ class Backlog:
         else:
             self._advance(cursor, reading)
             self._next_turn(cursor, reading)
+        self._turns.unblock(cursor)
 
     def _next_turn(self, cursor: Cursor, reading: Reading) -> None:
         """Queue a file of which there is more, or let it wait; forget what it needs no more."""

@@ -36,9 +36,6 @@ _log = logging.getLogger(__name__)
 
 TOO_MANY_FILES = "files"
 TOO_MANY_FOLDERS = "folders"
-_ENTER_AT_A_TIME = 500
-_MAX_SKIPPED = 10_000
-"""Names of a folder that are remembered as skipped; more are not counted."""
 
 
 @dataclass(slots=True)
@@ -73,6 +70,7 @@ class Discovery:
         self._max_folders = max_folders
         self._seldom = seldom
         self._roots = _roots(globs)
+        self._skipped_roots: set[str] = set()
         self._found = Found()
 
     def look_everywhere(self) -> Found:
@@ -84,7 +82,7 @@ class Discovery:
             folder = self.folders.get(path)
             if folder is None or folder.seen != self.pass_number:
                 self._look_at_root(path)
-        self._enter()
+        self._crowd.end_pass()
         return self._found
 
     def glance(self, folder: Folder, names: Iterable[str]) -> Found:
@@ -102,7 +100,6 @@ class Discovery:
                     self._lose(folder, name)
         finally:
             os.close(descriptor)
-        self._enter()
         return self._found
 
     def put(self, folder: Folder, name: str, file: SourceFile) -> None:
@@ -139,8 +136,7 @@ class Discovery:
         try:
             descriptor = open_folder(path)
         except NotASourceFileError as error:
-            if self._seldom.due("folder", path):
-                self._count(error.reason, path)
+            self._skip_root(path, error.reason)
             self._drop(self.folders.get(path))
             return
         except PermissionError:
@@ -156,6 +152,14 @@ class Discovery:
             self._look_at(folder, descriptor)
         finally:
             os.close(descriptor)
+
+    def _skip_root(self, path: str, reason: str) -> None:
+        """Count a fixed folder that is a link, unless it was counted as a name of another."""
+        above = self.folders.get(path.rpartition("/")[0] or "/")
+        by_name = above is not None and path.rpartition("/")[2] in (above.skipped or {})
+        if not by_name and path not in self._skipped_roots:
+            self._skipped_roots.add(path)
+            self._count(reason, path)
 
     def _folder(self, path: str, parent: Folder | None, reaches: Sequence[Reach]) -> Folder:
         folder = self.folders.get(path)
@@ -342,7 +346,7 @@ class Discovery:
         if reason is None:
             if folder.skipped:
                 folder.skipped.pop(name, None)
-        elif len(folder.skipped or ()) < _MAX_SKIPPED and folder.skip(name, reason):
+        elif folder.skip(name, reason):
             self._count(reason, folder.path_of(name))
 
     def _see_again(
@@ -382,12 +386,12 @@ class Discovery:
             return self._reason(error, folder.path_of(name))
         self.note(folder, name, file)
         self._found.new.append(file)
-        if len(self._found.new) >= _ENTER_AT_A_TIME:
-            self._enter()
-        for given_up in self._crowd.overflow(self._known.files):
+        given_up = self._crowd.overflow(self._known.files)
+        if given_up is not None:
             self.remove(given_up)
             self._known.depart(given_up)
-            self._count(TOO_MANY_FILES, given_up.path)
+            if given_up.folder.skip(given_up.name, TOO_MANY_FILES):
+                self._count(TOO_MANY_FILES, given_up.path)
         return None
 
     def _reason(self, error: OSError, path: str) -> str | None:
@@ -401,11 +405,6 @@ class Discovery:
             return None
         self._say_unreadable(path)
         return UNREADABLE
-
-    def _enter(self) -> None:
-        """Write the new files to the journal, and let backends read them."""
-        self._known.enter(self._found.new)
-        self._found.new.clear()
 
     def _lose(self, folder: Folder, name: str) -> None:
         """A name is gone, or stands for something else."""

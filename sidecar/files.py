@@ -93,6 +93,7 @@ class Files:
             globs=self._globs,
             checkpoint=checkpoint,
             descriptors=Descriptors(budget(limits.open_files, others=others)),
+            wait_seconds=limits.partial_seconds + limits.multiline_seconds,
             clock=clock,
         )
         for backend in settings.backends:
@@ -149,7 +150,7 @@ class Files:
             self._watches.read()
             found = self._discovery.look_everywhere()
             self._astray.judge(found.unnamed)
-            self._astray.tend()
+            self._known.enter(found.new + self._astray.tend())
             if self._cleaner is not None:
                 self._cleaner.clean()
             cost = time.thread_time() - cpu
@@ -263,6 +264,7 @@ class Files:
             if names:
                 found: Found = self._discovery.glance(folder, names)
                 self._astray.judge(found.unnamed)
+                self._known.enter(found.new)
         return self._queued() > before
 
     def _queued(self) -> int:

@@ -43,8 +43,7 @@ class Saved:
     tag: bytes | None = None
     """The head tag; None until the first record is sent."""
     first: str = ""
-    """The path by which this content was first found; empty if nothing but the generation
-    stands: then the content itself is gone."""
+    """The path by which this content was first found; empty if its entry was damaged."""
     path: str = ""
     """Its path when last seen."""
     size: int = 0
@@ -53,6 +52,8 @@ class Saved:
     """Backend → (settled offset, anchor or its digest)."""
     departed: bool = False
     """It was let go, and is nobody's to look for."""
+    gone: bool = False
+    """It was deleted: nothing of it counts any more but the generation."""
 
 
 @dataclass(slots=True)
@@ -111,7 +112,7 @@ def left_entry(key: FileKey, generation: int, *, deleted: bool) -> bytes:
 
 def saved_entries(key: FileKey, saved: Saved, numbers: dict[str, int]) -> Iterator[bytes]:
     """Yield the entries that say all that is saved of one file."""
-    if not saved.first:
+    if saved.gone:
         yield left_entry(key, saved.generation, deleted=True)
         return
     yield file_entry(key, saved)
@@ -205,13 +206,13 @@ def _apply_file(loaded: Loaded, rest: str) -> None:
 
 def _apply_offset(loaded: Loaded, rest: str) -> None:
     device, inode, generation, number, offset, anchor = rest.split(" ")
-    saved = loaded.files.setdefault(file_key(int(device), int(inode)), Saved())
+    key = file_key(int(device), int(inode))
+    saved = loaded.files.setdefault(key, Saved(generation=int(generation)))
     if int(generation) < saved.generation:
         return
     if int(generation) > saved.generation:
-        # The entry of this content is damaged: all that is known of it is its generation.
-        saved.generation, saved.first = int(generation), ""
-        saved.offsets.clear()
+        # The entry of this content is damaged: what is known is how far it was read.
+        saved = loaded.files[key] = Saved(generation=int(generation))
     saved.offsets[loaded.backends[int(number)]] = (int(offset), bytes.fromhex(anchor))
 
 
@@ -219,7 +220,7 @@ def _apply_deleted(loaded: Loaded, rest: str) -> None:
     device, inode, generation = (int(part) for part in rest.split(" "))
     key = file_key(device, inode)
     loaded.files.pop(key, None)
-    loaded.files[key] = Saved(generation=generation, departed=True)
+    loaded.files[key] = Saved(generation=generation, departed=True, gone=True)
 
 
 def _apply_left(loaded: Loaded, rest: str) -> None:
@@ -241,7 +242,7 @@ _APPLY = {
 
 def _trim(files: dict[FileKey, Saved]) -> None:
     """Forget the departed ones that left first; a dict keeps the order of the entries."""
-    departed = [key for key, saved in files.items() if saved.departed or not saved.first]
+    departed = [key for key, saved in files.items() if saved.departed]
     for key in departed[: max(0, len(departed) - MAX_DEPARTED)]:
         del files[key]
 

@@ -28,11 +28,12 @@ from sidecar.identity import (
     is_same,
     tag_of_head,
 )
-from sidecar.journal import FileKey, Saved, file_entry, file_key, saved_entries
+from sidecar.journal import FileKey, Saved, file_entry, file_key, joined, saved_entries
 from sidecar.open import inode_version, open_file, open_folder
 from sidecar.reach import SourceGlobs
 from sidecar.remembered import Remembered, is_content
 from sidecar.source_file import Cursor, Folder, SourceFile, Status, stamp_of
+from sidecar.succession import Succession
 from sidecar.turns import Turns
 
 DELETED = "deleted"
@@ -66,6 +67,7 @@ class KnownFiles:
         globs: Iterable[SourceGlobs],
         checkpoint: Checkpoint,
         descriptors: Descriptors,
+        wait_seconds: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.lock = threading.Lock()
@@ -83,6 +85,8 @@ class KnownFiles:
         self.hole_bytes = 0
         """NULs at the head of lines that were left out (holes that were filled)."""
         self._pod_uid = pod_uid
+        self._wait_seconds = wait_seconds
+        self._succession = Succession()
         self._globs = {each.source.index: each for each in globs}
         self._checkpoint = checkpoint
         checkpoint.follow(self._entries)
@@ -123,15 +127,17 @@ class KnownFiles:
 
     def enter(self, files: Iterable[SourceFile]) -> None:
         """Write the entries of files with content, and let backends read them from then on."""
-        new = [file for file in files if not file.entered and file.size > 0]
-        if not new:
-            return
-        self._checkpoint.append([file_entry(file.key, self._saved_of(file)) for file in new])
+        found = [file for file in files if file.status != Status.GONE]
+        new = [file for file in found if not file.entered and file.size > 0]
+        for piece in joined(file_entry(file.key, self._saved_of(file)) for file in new):
+            self._checkpoint.append([piece])
         now = self.clock()
         with self.lock:
-            for file in new:
-                file.entered = True
-                self._make_ready(file, now)
+            self._succession.link(found, now + self._wait_seconds)
+            for file in found:
+                if file.size > 0:
+                    file.entered = True
+                    self._make_ready(file, now)
 
     def refresh(self, file: SourceFile, status: os.stat_result) -> None:
         """Note what a file's status is now; if it changed, backends look at it."""
@@ -150,8 +156,10 @@ class KnownFiles:
         with self.lock:
             if file.first is None:
                 file.first = file.path
+            self._succession.note(file)
             file.folder, file.name, file.misses = folder, name, 0
             if file.first == file.path:
+                self._succession.forget(file)
                 file.first = None
             entry = file_entry(file.key, self._saved_of(file)) if file.entered else b""
             self._make_ready(file, self.clock())
@@ -170,6 +178,7 @@ class KnownFiles:
                 file.status = Status.STRAY
                 file.lost_at = self.clock()
                 file.first = file.path if file.first is None else file.first
+                self._succession.note(file)
                 self.astray[file.key] = file
                 self.astray_inodes.add(file.inode)
 
@@ -180,6 +189,7 @@ class KnownFiles:
                 if file.status == Status.NAMED:
                     file.lost_at = self.clock()
                 self._forget_astray(file)
+                self._succession.note(file)
                 file.status = Status.DELETED
                 self.astray[file.key] = file
                 # An unterminated line of it may have to go sooner now.
@@ -341,7 +351,7 @@ class KnownFiles:
     def _register(self, file: SourceFile, globs: SourceGlobs, saved: Saved | None) -> None:
         if saved is not None:
             file.generation, file.tag = saved.generation, saved.tag
-            file.first = None if saved.first == file.path else saved.first
+            file.first = None if saved.first in {"", file.path} else saved.first
             file.entered = saved.path == file.path and not saved.departed
         shown = globs.shown_path(file.path if file.first is None else file.first)
         file.cursors = tuple(
@@ -357,8 +367,6 @@ class KnownFiles:
             reader.turns.unsettled += unsettled
             if unsettled:
                 cursor.since = now
-            if file.entered and unsettled:
-                reader.turns.make_ready(cursor, now)
         self.files[file.key] = file
 
     def _unregister(self, file: SourceFile) -> None:
@@ -366,6 +374,10 @@ class KnownFiles:
             if cursor is not None:
                 reader.turns.unsettled -= cursor.unsettled()
         file.status = Status.GONE
+        self._succession.forget(file)
+        for reader, cursor in zip(self.readers, file.cursors, strict=True):
+            if cursor is not None:
+                reader.turns.unblock(cursor)
         del self.files[file.key]
         self._forget_astray(file)
         if file.pins == 0:

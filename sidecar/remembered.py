@@ -35,7 +35,7 @@ class Remembered:
     def let_go(self, key: FileKey, saved: Saved, *, deleted: bool) -> None:
         """Keep what is known of a file that left: its generation, and its place unless deleted."""
         if deleted:
-            saved = Saved(generation=saved.generation)
+            saved = Saved(generation=saved.generation, gone=True)
         saved.departed = True
         self._departed[key] = saved
         self.owed.pop(key, None)
@@ -65,7 +65,7 @@ def is_content(saved: Saved, descriptor: int, *, size: int, version: int) -> boo
     Raises:
         OSError: it cannot be read.
     """
-    if not saved.first or size < saved.head_length:
+    if saved.gone or size < saved.head_length or not (saved.first or saved.offsets):
         return False
     if saved.version and saved.version != version:
         return False

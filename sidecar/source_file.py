@@ -17,6 +17,10 @@ from sidecar.reach import Reach, SourceGlobs, descends
 from sidecar.settings import Source
 
 
+MAX_SKIPPED = 10_000
+"""Names of one folder that are remembered as left out; more are not counted."""
+
+
 class Status(IntEnum):
     """Where a file is."""
 
@@ -40,6 +44,8 @@ class Turn(IntEnum):
     """For more of a line or record, or until its time is over."""
     TAKEN = 3
     """A worker reads it, or lines of it are in flight."""
+    BLOCKED = 4
+    """It would be ready, but what its name stood for before comes first."""
 
 
 def stamp_of(status: os.stat_result) -> int:
@@ -111,12 +117,13 @@ class Folder:
         return found
 
     def skip(self, name: str, reason: str) -> bool:
-        """Note why a name is left out; return whether that is new."""
+        """Note why a name is left out; return whether that is new and to be counted."""
         if self.skipped is None:
             self.skipped = {}
-        is_new = self.skipped.get(name) != reason
+        if self.skipped.get(name) == reason or len(self.skipped) >= MAX_SKIPPED:
+            return False
         self.skipped[name] = reason
-        return is_new
+        return True
 
 
 @dataclass(slots=True, eq=False)
@@ -192,7 +199,7 @@ class SourceFile:
 class Cursor:
     """How far one backend is with one file."""
 
-    __slots__ = ("anchor", "file", "reading", "settled", "since", "turn")
+    __slots__ = ("after", "anchor", "file", "reading", "settled", "since", "turn")
 
     def __init__(self, file: SourceFile) -> None:
         self.file = file
@@ -204,6 +211,7 @@ class Cursor:
         self.since = 0.0
         """About when the byte at `settled` was first seen (monotonic); 0 if there is none."""
         self.reading: Reading | None = None
+        self.after: Wait | None = None
 
     def is_owed(self) -> bool:
         """Return whether something is not settled, or in somebody's hands."""
@@ -219,6 +227,27 @@ class Cursor:
         """Return the bytes that are not settled; room at the end of the file is none."""
         room = 0 if self.reading is None else self.reading.room
         return max(0, self.file.size - self.settled - room)
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """What a file has to wait for before its first line."""
+
+    cursor: Cursor
+    generation: int
+    upto: int
+    """The offset that has to be settled."""
+    until: float
+    """Monotonic: after it an unterminated line or open record is not waited for."""
+
+    def is_over(self, now: float) -> bool:
+        """Return whether it need not wait any longer."""
+        cursor = self.cursor
+        if cursor.settled >= self.upto or cursor.file.generation != self.generation:
+            return True
+        if cursor.turn == Turn.WAITING:
+            return now >= self.until
+        return cursor.turn == Turn.IDLE or cursor.file.status == Status.GONE
 
 
 class Reading:

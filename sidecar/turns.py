@@ -29,6 +29,7 @@ class Turns:
         self._ready: deque[Cursor] = deque()
         self._timers: list[tuple[float, int, Cursor]] = []
         self._count = 0
+        self._blocked: dict[Cursor, list[Cursor]] = {}
 
     def make_ready(self, cursor: Cursor, now: float) -> None:
         """Queue a file that has changed, or whose time has come; one that is taken is not."""
@@ -63,16 +64,42 @@ class Turns:
         self._queue_due(now)
         while self._ready:
             cursor = self._ready.popleft()
-            if cursor.turn == Turn.READY and cursor.file.status != Status.GONE:
+            if cursor.turn != Turn.READY or cursor.file.status == Status.GONE:
+                continue
+            if self._may_pass(cursor, now):
                 cursor.turn = Turn.TAKEN
                 self.taken += 1
                 return cursor
         return None
 
+    def _may_pass(self, cursor: Cursor, now: float) -> bool:
+        """Return whether a file need not wait for another; else it is blocked until `unblock`."""
+        wait = cursor.after
+        if wait is None or wait.is_over(now):
+            cursor.after = None
+            return True
+        cursor.turn = Turn.BLOCKED
+        self._blocked.setdefault(wait.cursor, []).append(cursor)
+        return False
+
+    def unblock(self, other: Cursor) -> None:
+        """Queue the files that waited for another which has had its turn, or is gone."""
+        for cursor in self._blocked.pop(other, ()):
+            if cursor.turn == Turn.BLOCKED:
+                self.queue(cursor)
+
     def is_ready(self, now: float) -> bool:
         """Return whether `next` would find a file."""
         self._queue_due(now)
-        return bool(self._ready)
+        while self._ready:
+            cursor = self._ready[0]
+            if cursor.turn != Turn.READY or cursor.file.status == Status.GONE:
+                self._ready.popleft()
+            elif self._may_pass(cursor, now):
+                return True
+            else:
+                self._ready.popleft()
+        return False
 
     def length(self) -> int:
         """Return how many files are queued, those that left meanwhile included."""
