@@ -15,7 +15,8 @@ from sidecar.transform.tight import Tight, tighten
 if TYPE_CHECKING:
     from sidecar.transform.patterns import Pattern
 
-_EMPTY_LINE: Final = re.compile(rb"\n\r?(?:\n|\Z)|\A\r?\n")
+_EMPTY_LINE: Final = re.compile(rb"\n\r?\n")
+_EMPTY_FIRST_LINE: Final = (b"\n", b"\r\n")
 
 
 def keep_matching(pattern: "Pattern") -> Callable[[Records], Records]:
@@ -44,7 +45,9 @@ def drop_matching(pattern: "Pattern") -> Callable[[Records], Records]:
 
 def drop_empty(records: Records) -> Records:
     """Leave out records without a message."""
-    if records.columns is None and not _EMPTY_LINE.search(records.text):
+    text = records.text
+    has_empty = text.startswith(_EMPTY_FIRST_LINE) or _EMPTY_LINE.search(text) is not None
+    if records.columns is None and not has_empty:
         return records
     records = with_columns(records)
     columns = columns_of(records)

@@ -16,7 +16,7 @@ from sidecar.transform.filter import matching_rows
 from sidecar.transform.lines import columns_of
 from sidecar.transform.records import IOSTREAM_SHIFT, NO_END, Records
 from sidecar.transform.tight import NEWLINE, Tight, messages_of, tighten
-from sidecar.transform.traces import RULES, Indented, Rules, is_high, is_indented
+from sidecar.transform.traces import RULES, Rules, follow, is_high
 
 if TYPE_CHECKING:
     from sidecar.transform.patterns import Pattern
@@ -112,10 +112,7 @@ def _joined_by_rules(tight: Tight, rules: Rules, *, flush: bool) -> bytearray:
     for row in chain([0], (bisect_right(tight.begins, place) - 1 for place in newlines)):
         if row < done:
             continue
-        reach = rules.follow(lines, row, flush=flush)
-        if reach is None and row == 0 and is_indented(lines[0]):
-            # A part of a record that was ended for its size: what is indented stays together.
-            reach = Indented().follow(lines, row, flush=flush)
+        reach = follow(rules, lines, row, flush=flush)
         if reach is None:
             continue
         # Directly behind another trace there is no line whose record it could belong to.
@@ -141,41 +138,63 @@ def _group(
     records: Records, rows: Sequence[int], find: FindJoined, max_bytes: int, *, flush: bool
 ) -> _Grouped:
     """Return the records of one stream."""
-    whole = len(rows) == records.count
-    joined = find(records if whole else records.pick(rows), flush)
     columns = columns_of(records)
-    is_open = not flush
-    if not whole:
-        behind = array("q", [*columns.offsets[1:], records.end])
-        _end_where_away(joined, rows, columns.offsets, behind)
-        is_open = is_open and records.end - behind[rows[-1]] <= AWAY_BYTES
-    sizes = [columns.ends[row] - columns.begins[row] + 1 for row in rows]
-    splits = _split_large(joined, sizes, max_bytes + 1)
-    starts = [place for place, follows in enumerate(joined) if not follows]
+    behind = [*columns.offsets[1:], records.end]
+    runs = [rows] if len(rows) == records.count else list(_runs(rows, columns.offsets, behind))
+    is_open = not flush and records.end - behind[rows[-1]] <= AWAY_BYTES
+    starts: list[int] = []
+    splits: list[int] = []
+    first = 0
+    for run in runs:
+        last_is_open = is_open and run is runs[-1]
+        for place, is_split in _starts(records, run, find, max_bytes, flush=not last_is_open):
+            starts.append(first + place)
+            if is_split:
+                splits.append(first + place)
+        first += len(run)
     return _Grouped(rows, starts, splits, is_open)
 
 
-def _end_where_away(
-    joined: bytearray, rows: Sequence[int], offsets: "array[int]", behind: "array[int]"
-) -> None:
+def _runs(
+    rows: Sequence[int], offsets: Sequence[int], behind: Sequence[int]
+) -> Iterator[Sequence[int]]:
+    """Yield the runs of one stream's lines that the other has not come far between."""
+    first = 0
     for place in range(1, len(rows)):
         if offsets[rows[place]] - behind[rows[place - 1]] > AWAY_BYTES:
-            joined[place] = 0
+            yield rows[first:place]
+            first = place
+    yield rows[first:]
 
 
-def _split_large(joined: bytearray, sizes: Sequence[int], max_bytes: int) -> list[int]:
-    """Let no record be longer than `max_bytes`, newlines and all; return where one was ended."""
-    if sum(sizes) <= max_bytes:
-        return []
-    splits = []
+def _starts(
+    records: Records, rows: Sequence[int], find: FindJoined, max_bytes: int, *, flush: bool
+) -> Iterator[tuple[int, bool]]:
+    """Yield (place, whether only for the size of the one before) where records begin in a run.
+
+    What follows a record that was full is looked at anew: so it will be when a block begins
+    there.
+    """
+    columns = columns_of(records)
+    first = 0
+    while first < len(rows):
+        rest = rows[first:]
+        joined = find(records if len(rest) == records.count else records.pick(rest), flush)
+        sizes = (columns.ends[row] - columns.begins[row] + 1 for row in rest)
+        full = _first_full(joined, sizes, max_bytes + 1)
+        yield first, first > 0
+        yield from ((first + place, False) for place in range(1, full) if not joined[place])
+        first += full
+
+
+def _first_full(joined: bytearray, sizes: Iterable[int], max_bytes: int) -> int:
+    """Return the first place at which a record would be too long; else how many lines there are."""
     size = 0
     for place, line in enumerate(sizes):
         size = size + line if joined[place] else line
         if size > max_bytes and joined[place]:
-            joined[place] = 0
-            splits.append(place)
-            size = line
-    return splits
+            return place
+    return len(joined)
 
 
 def _join_one(records: Records, grouped: _Grouped) -> Records:

@@ -183,7 +183,7 @@ class Records:
     def together(self) -> int:
         """Return the smallest number of records, at least one, that a batch may end with."""
         stops = None if self.columns is None else self.columns.stops
-        if self.columns is None or stops is None:
+        if self.columns is None or stops is None or not self.count:
             return min(1, self.count)
         later = chain(self.columns.offsets[1:], [NO_END])
         pairs = zip(accumulate(stops, max), later, strict=True)
@@ -192,23 +192,33 @@ class Records:
     def slice(self, first: int, stop: int) -> "Records":
         """Return the records from `first` up to `stop`, with the part of the file they are."""
         begin = self.start if first == 0 else self.taken(first).end
-        end = self.taken(stop).end
+        end = begin if first == stop > 0 else self.taken(stop).end
         if self.columns is None:
             text = self.text[begin - self.start : end - self.start]
             return replace(self, start=begin, end=end, text=text, count=stop - first)
-        columns = self.columns.slice(first, stop)
-        if first and first < stop and columns.left_out is not None:
-            columns.left_out[0] = 0  # those lines were consumed with the record before them
         return replace(
             self,
             start=begin,
             end=end,
             count=stop - first,
-            columns=columns,
-            left_out=self.left_out if stop == self.count else _at(self.columns.left_out, stop),
+            columns=self._columns_of_slice(first, stop),
+            left_out=0 if first == stop > 0 else self._left_out_before(stop),
             nuls=tuple(run for run in self.nuls if begin <= run[0] < end),
             splits=tuple(offset for offset in self.splits if begin < offset <= end),
         )
+
+    def _columns_of_slice(self, first: int, stop: int) -> Columns | None:
+        columns = None if self.columns is None else self.columns.slice(first, stop)
+        if columns is not None and columns.left_out and first:
+            columns.left_out[0] = 0  # those lines were consumed with the record before them
+        return columns
+
+    def _left_out_before(self, stop: int) -> int:
+        """Return what is left out between the record before `stop` and the next one."""
+        if stop == self.count:
+            return self.left_out
+        column = None if self.columns is None else self.columns.left_out
+        return 0 if column is None else column[stop]
 
     def pick(self, indices: Iterable[int]) -> "Records":
         """Return the records at `indices` (ascending), to be sent again by themselves.
@@ -282,7 +292,3 @@ def _unpack(left_out: int) -> Mapping[str, int]:
 
 def _pick(column: "Column[int]", indices: list[int]) -> "Column[int]":
     return array("q", [column[index] for index in indices])
-
-
-def _at(column: "Column[int] | None", index: int) -> int:
-    return 0 if column is None else column[index]

@@ -96,7 +96,7 @@ def _redact_value(value: Any, patterns: Sequence[Pattern]) -> Any:
         return [_redact_value(item, patterns) for item in value]
     if isinstance(value, _Number):
         redacted = _redact_string(value, patterns)
-        return orjson.Fragment(value) if redacted == value else redacted
+        return orjson.Fragment(str(value)) if redacted == value else redacted
     return _redact_string(value, patterns) if isinstance(value, str) else value
 
 

@@ -1,7 +1,11 @@
 """Which lines of a block belong to the record before them: traces, and indented lines.
 
 A trace is a record of its own, from its head on; one whose head directly follows a line of
-level WARN or above belongs to that line's record, as logging frameworks print it.
+level WARN or above belongs to that line's record, as logging frameworks print it. An indented
+line belongs to the record before it, whatever the kind of traces, but where it is a head itself.
+
+What a record is must not depend on the block that it was read in: a block begins where a record
+does, so that no rule may look at what stands before that.
 """
 
 import re
@@ -17,8 +21,9 @@ _LOW: Final = rb"TRACE|DEBUG|INFO(?:RMATION)?|NOTICE|FINE(?:R|ST)?|CONFIG|VERBOS
 _LEVEL: Final = re.compile(
     # In capitals a word is a level wherever it stands,
     rb"\b(?:(" + _HIGH + rb")|(?:" + _LOW + rb"))\b"
-    # else only as it is set off from a sentence: [error], level=error, "error", error:
-    rb"|(?i:(?:^|[\s\[<({|=:\"'])(?:(" + _HIGH + rb")|(?:" + _LOW + rb"))(?=[\]>)}|:\"',]|$))"
+    # else only as it is set off from a sentence: level=error, [error], "error", error:
+    rb"|(?i:=(?:(" + _HIGH + rb")|(?:" + _LOW + rb"))(?![\w=]))"
+    rb"|(?i:(?:^|[\s\[<({|:\"'])(?:(" + _HIGH + rb")|(?:" + _LOW + rb"))(?=[\]>)}|:\"',]|$))"
     rb"|^([WEF])\d{4} \d\d:"  # klog's head
     rb"|\b(panic) serving "  # Go's net/http, before the stack of the goroutine
 )
@@ -60,7 +65,7 @@ class Rules(Protocol):
     """Finds the newline before each line that may begin a trace, or belong to a record before."""
 
     def follow(self, lines: Lines, row: int, *, flush: bool) -> Reach | None:
-        """Return how far that reaches which begins with line `row`; None: it is an ordinary line.
+        """Return how far that reaches which begins with line `row`; None: nothing does.
 
         `flush`: no lines will come behind the last one. Else what the lines leave undecided
         reaches to their end.
@@ -68,12 +73,15 @@ class Rules(Protocol):
         ...
 
 
+_INDENTED: Final = rb"[ \t]"
+
+
 def _starts(*patterns: bytes) -> "re.Pattern[bytes]":
     return re.compile(b"|".join(patterns), re.MULTILINE)
 
 
 def _newline_before(*patterns: bytes) -> "re.Pattern[bytes]":
-    return re.compile(rb"\n(?=" + b"|".join(patterns) + rb")", re.MULTILINE)
+    return re.compile(rb"\n(?=" + b"|".join((_INDENTED, *patterns)) + rb")", re.MULTILINE)
 
 
 def is_indented(line: bytes) -> bool:
@@ -89,15 +97,24 @@ def _while(belongs: Callable[[bytes], bool], lines: Lines, row: int) -> int:
 
 
 class Indented:
-    """A line that begins with a space or a tab belongs to the record before it."""
+    """No traces, only lines that begin with a space or a tab."""
 
-    special = _newline_before(rb"[ \t]")
+    special = _newline_before()
 
     def follow(self, lines: Lines, row: int, *, flush: bool) -> Reach | None:  # noqa: ARG002 - Rules
-        """Return how far the indented lines reach."""
-        if not is_indented(lines[row]):
-            return None
+        """Return None."""
+        return None
+
+
+def follow(rules: Rules, lines: Lines, row: int, *, flush: bool) -> Reach | None:
+    """Return how far a trace or indented lines reach that begin with line `row`.
+
+    None: it is an ordinary line, a record of its own.
+    """
+    reach = rules.follow(lines, row, flush=flush)
+    if reach is None and is_indented(lines[row]):
         return Reach(_while(is_indented, lines, row), is_trace=False)
+    return reach
 
 
 _JAVA_HEADS: Final = (
@@ -127,7 +144,8 @@ class Java:
         return is_indented(line) or self._more.match(line) is not None
 
 
-_PYTHON_HEAD: Final = rb"[ \t|+]*(?:Exception Group )?Traceback \(most recent call last\):"
+_PYTHON_GROUP: Final = rb"[ \t]+\+ Exception Group Traceback \(most recent call last\):"
+_PYTHON_HEAD: Final = rb"(?:[ \t|+]*Traceback \(most recent call last\):|" + _PYTHON_GROUP + rb")"
 _PYTHON_LINKS: Final = (
     rb"During handling of the above exception, another exception occurred:$",
     rb"The above exception was the direct cause of the following exception:$",
@@ -139,6 +157,7 @@ class Python:
 
     special = _newline_before(_PYTHON_HEAD)
     _head = _starts(_PYTHON_HEAD)
+    _group = _starts(_PYTHON_GROUP)
     _link = (_starts(rb"$"), _starts(*_PYTHON_LINKS), _starts(rb"$"), _head)
     _exception = _starts(rb"(?:[A-Za-z_]\w*\.){0,32}[A-Za-z_]\w*(?:: |:?$)")
 
@@ -152,11 +171,14 @@ class Python:
         return Reach(stop, is_trace=True)
 
     def _traceback(self, lines: Lines, row: int) -> int:
-        stop = _while(is_indented, lines, row + 1)
-        is_group = b"Exception Group" in lines[row]  # its exceptions are indented, too
+        stop = _while(self._is_inside, lines, row + 1)
+        is_group = self._group.match(lines[row])  # its exceptions are indented, too
         if is_group or stop == len(lines) or not self._exception.match(lines[stop]):
             return stop
-        return _while(is_indented, lines, stop + 1)  # the lines of a long message
+        return _while(self._is_inside, lines, stop + 1)  # the lines of a long message
+
+    def _is_inside(self, line: bytes) -> bool:
+        return is_indented(line) and not self._group.match(line)
 
     def _chained(self, lines: Lines, row: int, *, flush: bool) -> int:
         """Return how far a traceback reaches that is linked to one that ends before `row`."""
@@ -168,16 +190,15 @@ class Python:
         return self._traceback(lines, row + len(self._link) - 1)
 
 
-_GO_HEADS: Final = (
-    rb"panic: ",
+_GO_FIRST: Final = (
     rb"fatal error: ",
     rb"runtime: ",
     rb"unexpected fault address ",
     rb"SIG[A-Z]+: ",
-    rb"goroutine \d+ (?:\S+ )*\[",
 )
+_GO_HEADS: Final = (rb"panic: ", *_GO_FIRST, rb"goroutine \d+ ")
 _GO_MORE: Final = (
-    *_GO_HEADS,
+    rb"goroutine \d+ ",
     rb"\t",
     rb"\[(?:signal|originating) ",
     rb"created by ",
@@ -186,7 +207,7 @@ _GO_MORE: Final = (
     rb"PC=0x",
     rb"\.\.\.[\w ]*frames elided",
     rb"[a-z][a-z0-9]{1,5} +0x[0-9a-f]+$",  # a register
-    rb"[^\s(]\S*\(.*\)$",  # a function with its arguments
+    rb"[^\s(][^\s(]*+\(.*\)$",  # a function with its arguments
 )
 
 
@@ -195,13 +216,16 @@ class Go:
 
     special = _newline_before(*_GO_HEADS)
     _head = _starts(*_GO_HEADS)
+    _first = _starts(*_GO_FIRST)
     _more = _starts(*_GO_MORE)
 
     def follow(self, lines: Lines, row: int, *, flush: bool) -> Reach | None:
         """Return how far a panic reaches: empty lines are in it if more of it comes behind."""
         if not self._head.match(lines[row]):
             return None
-        stop = row
+        # `runtime: goroutine stack exceeds …` comes before its `fatal error: `; behind the
+        # stacks that is another one.
+        stop = _while(lambda line: self._first.match(line) is not None, lines, row + 1) - 1
         while True:
             stop = _while(self._belongs, lines, stop + 1)
             behind = _while(_is_empty, lines, stop)
@@ -224,11 +248,9 @@ _OTHER_HEAD: Final = rb"(?:Uncaught )?(?:[A-Z][\w$]*)?(?:Exception|Error)(?=: |:
 
 
 class Auto:
-    """All of these; and all that is indented belongs to the record before it."""
+    """All of these."""
 
-    special = _newline_before(
-        rb"[ \t]", *_JAVA_HEADS, *_JAVA_MORE, _PYTHON_HEAD, *_GO_HEADS, _OTHER_HEAD
-    )
+    special = _newline_before(*_JAVA_HEADS, *_JAVA_MORE, _PYTHON_HEAD, *_GO_HEADS, _OTHER_HEAD)
     _head = _starts(_OTHER_HEAD, *_JAVA_HEADS)
     _more = _starts(*_JAVA_MORE)
 
@@ -241,7 +263,7 @@ class Auto:
             if (reach := rules.follow(lines, row, flush=flush)) is not None:
                 return reach
         is_trace = self._head.match(lines[row]) is not None
-        if not is_trace and not self._belongs(lines[row]):
+        if not is_trace and not self._more.match(lines[row]):
             return None
         return Reach(_while(self._belongs, lines, row + 1), is_trace)
 
