@@ -108,7 +108,7 @@ class _Sender:
         self._failures: list[tuple[bytes, KafkaError]] = []
         """Values and errors of messages that were given up."""
         self._trouble: KafkaError | None = None
-        """The client's latest complaint about brokers."""
+        """The client's complaint about brokers, since the batch was begun."""
 
     def attempt(self, batch: Batch, *, seconds: float) -> Answer:
         """Produce the batch and wait for the reports of all its messages."""
@@ -245,7 +245,9 @@ class _Sender:
             self._failures.append((message.value() or b"", error))
 
     def _on_error(self, error: "KafkaError") -> None:
-        self._trouble = error
+        # What lasts is not forgotten for the next broker's refusal.
+        if not is_lasting(self._trouble):
+            self._trouble = error
 
 
 def _messages(batch: Batch) -> list[dict[str, Any]]:

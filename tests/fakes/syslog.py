@@ -16,6 +16,7 @@ _HEADER = re.compile(
     rb"(?P<host>[!-~]{1,255}) (?P<application>[!-~]{1,48}) (?P<process>[!-~]{1,128}) "
     rb"(?P<kind>[!-~]{1,32}) "
 )
+_COUNT = re.compile(rb"([1-9][0-9]{0,8}) ")
 _NAME = rb"[!#-<>-\\^-~]{1,32}"
 _VALUE = rb'(?:[^"\\\]]|\\["\\\]])*'
 _ELEMENT = re.compile(
@@ -80,21 +81,24 @@ class SyslogServer:
         taken = 0
         while received := connection.recv(1 << 20):
             rest += received
-            while frame := self._frame(rest):
-                rest = rest[frame[1] :]
+            done = 0
+            while frame := self._frame(rest, done):
+                done = frame[1]
                 self._take(frame[0])
                 taken += 1
                 if self.hang_up_after is not None and taken >= self.hang_up_after:
                     self.hang_up_after = None
                     reset(connection)
                     return
+            rest = rest[done:]
         if rest:
             self.violations.append(f"a torn frame of {len(rest)} bytes")
 
-    def _frame(self, rest: bytes) -> tuple[bytes, int] | None:
-        match = re.match(rb"([1-9][0-9]{0,8}) ", rest)
+    def _frame(self, rest: bytes, at: int) -> tuple[bytes, int] | None:
+        """Return the frame that begins at `at`, and where it ends; None where it is not whole."""
+        match = _COUNT.match(rest, at)
         if match is None:
-            if len(rest) > 10 or (rest and not re.match(rb"[1-9][0-9]*$", rest)):
+            if len(rest) - at > 10 or not re.fullmatch(rb"([1-9][0-9]*)?", rest[at:]):
                 self.violations.append("no octet count")
                 raise EOFError
             return None
