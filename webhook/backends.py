@@ -172,7 +172,7 @@ def parse_host(url: object) -> str:
     expected = "a URL such as https://host:port/path, without user, password or fragment"
     if not isinstance(url, str) or not re.fullmatch(r"[!-~]{1,2048}", url):
         raise ValueProblem(expected)
-    if url.startswith("/"):
+    if url.startswith("/") and not url.startswith("//"):
         return ""
     try:
         parts = urlsplit(url)

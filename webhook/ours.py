@@ -41,6 +41,12 @@ class Planned:
     stream: str
     path: str
     volume: str
+    sub_path: str
+
+    @property
+    def is_new(self) -> bool:
+        """Whether it lies on our own log volume."""
+        return self.sub_path.startswith(f"{self.container}/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +105,10 @@ def find_ours(
         str(container["name"]) for container in (*inits, *apps) if _is_mirrored(container)
     )
     planned = _planned(status)
-    if not marked and not mirrored and planned is None:
+    if not marked and not mirrored and not planned:
         return NOTHING_OURS
-    planned = planned or ()
-    names = [*_mounted((*inits, *apps)), *(entry.volume for entry in planned)]
-    suffix = _suffix(names)
+    named = [*_mounted((*inits, *apps)), *(entry.volume for entry in planned if entry.is_new)]
+    suffix = _suffix([*named, *sorted((str(volume["name"]) for volume in volumes), reverse=True)])
     return Ours(
         volumes=frozenset(str(volume["name"]) for volume in volumes if _fits(volume, suffix)),
         suffix=suffix,
@@ -120,18 +125,20 @@ def _is_mirrored(container: Raw) -> bool:
     )
 
 
-def _planned(status: object) -> tuple[Planned, ...] | None:
-    """Return the plan of a status of ours; None if it is none."""
+def _planned(status: object) -> tuple[Planned, ...]:
+    """Return the plan of a status of ours; empty if it is none, or planned nothing."""
     try:
         document = json.loads(status) if isinstance(status, str) else None
     except (ValueError, RecursionError):
-        return None
+        return ()
     plan = document.get("plan") if isinstance(document, dict) else None
-    if not isinstance(plan, list):
-        return None
-    keys = ("container", "stream", "path", "volume")
-    entries = [entry for entry in plan if isinstance(entry, dict)]
-    return tuple(Planned(*(str(entry.get(key)) for key in keys)) for entry in entries)
+    keys = ("container", "stream", "path", "volume", "subPath")
+    entries = plan if isinstance(plan, list) else []
+    return tuple(
+        Planned(*(str(entry.get(key)) for key in keys))
+        for entry in entries
+        if isinstance(entry, dict)
+    )
 
 
 def _mounted(containers: Iterable[Raw]) -> list[str]:
@@ -152,11 +159,9 @@ def _is_our_path(path: object, container: Raw) -> bool:
 
 
 def _suffix(names: Iterable[str]) -> str:
-    for name in names:
-        match = _VOLUME.fullmatch(name)
-        if match and match[1]:
-            return match[1]
-    return ""
+    """Return what the first of the names that could be ours ends in."""
+    matches = (_VOLUME.fullmatch(name) for name in names)
+    return next((match[1] or "" for match in matches if match), "")
 
 
 def _fits(volume: Raw, suffix: str) -> bool:
