@@ -363,7 +363,7 @@ static void *writer(void *unused)
         int stage = LOAD(ring.stage);
         const char *at;
         size_t n = ring_waiting(&at);
-        if (!n && stage == NOTHING_MORE)
+        if (!n && stage == NOTHING_MORE && !LOAD(ring.cut_lines)) /* or there is a line to come that says so */
             break;
         long error = n ? write_some(at, n) : 0;
         STORE(ring.error, (int)-error);

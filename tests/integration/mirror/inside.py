@@ -122,10 +122,16 @@ def a_file_that_is_removed_to_make_room_is_begun_with_a_whole_line(program: Path
 
 
 def a_read_only_volume_is_written_to_when_it_can_be(program: Path) -> None:
-    with tmpfs("size=4m,ro") as volume, App(Mirror(program, volume / "app.log")) as app:
+    with tmpfs("size=4m") as volume:
+        subprocess.run(["mount", "-o", "remount,bind,ro", volume], check=True)
+        _write_when_it_can(program, volume)
+
+
+def _write_when_it_can(program: Path, volume: Path) -> None:
+    with App(Mirror(program, volume / "app.log")) as app:
         app.prints(20000)
         assert not app.mirror.file.exists()
-        subprocess.run(["mount", "-o", "remount,rw", volume], check=True)
+        subprocess.run(["mount", "-o", "remount,bind,rw", volume], check=True)
         eventually(lambda: b"left out here" in app.mirror.content(), "the account")
         app.prints(10)
         app.ends()
@@ -175,6 +181,20 @@ def no_inode_for_the_next_file_is_a_shortage_like_another(program: Path) -> None
     assert {found[3] for line in lines if (found := LEFT_OUT.fullmatch(line.text))} == {
         b"no space left on device"
     }
+
+
+def seeding_a_volume_that_is_too_small_leaves_out_what_does_not_fit(program: Path) -> None:
+    with tmpfs("size=4m") as image, tmpfs("size=200k") as volume:
+        (image / "large").write_bytes(b"x" * 300_000)
+        (image / "small").write_bytes(b"y" * 3_000)
+        done = subprocess.run(
+            [program, "--seed", image, volume], capture_output=True, timeout=LONG, check=False
+        )
+        reason = f"left out '{image}/large': no space left on device"
+
+        assert done.returncode == 0
+        assert done.stderr.decode() == f"sidetail-mirror: {reason}\n"
+        assert [path.name for path in volume.iterdir()] == ["small"], "and nothing half-done"
 
 
 def _as_first_process(program: Path, file: Path, *command: str) -> list[str]:
@@ -262,6 +282,7 @@ ON_A_VOLUME = (
     a_read_only_volume_is_written_to_when_it_can_be,
     a_volume_that_is_unmounted_and_mounted_again_is_found_again,
     no_inode_for_the_next_file_is_a_shortage_like_another,
+    seeding_a_volume_that_is_too_small_leaves_out_what_does_not_fit,
 )
 AS_FIRST_PROCESS = (
     the_mirror_is_process_1_and_gives_the_exit_code,

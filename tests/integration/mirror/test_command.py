@@ -127,7 +127,13 @@ def test_a_command_that_is_stopped_and_continued_goes_on(mirror: Mirror) -> None
 def test_at_a_terminal_job_control_stops_and_continues_both(mirror: Mirror) -> None:
     """A shell's part is played here: a foreground job, ^Z, fg, ^C."""
     shell, terminal = pty.openpty()
-    script = "trap 'echo int; exit 9' INT; echo ready; while :; do sleep 0.01; done"
+    script = (
+        "import os, signal\n"
+        "def end(*_): os.write(1, b'int\\n'); os._exit(9)\n"
+        "signal.signal(signal.SIGINT, end)\n"
+        "os.write(1, b'ready\\n')\n"
+        "while True: signal.pause()\n"
+    )
     pid = os.fork()
     if pid == 0:  # the shell: leads the session that the terminal belongs to
         os.setsid()
@@ -144,7 +150,7 @@ def test_at_a_terminal_job_control_stops_and_continues_both(mirror: Mirror) -> N
             signal.signal(signal.SIGTTOU, signal.SIG_IGN)
             os.tcsetpgrp(0, os.getpid())
             signal.signal(signal.SIGTTOU, signal.SIG_DFL)
-            os.execv(mirror.program, mirror.argv("/bin/sh", "-c", script))
+            os.execv(mirror.program, mirror.argv(sys.executable, "-I", "-S", "-c", script))
         _, status = os.waitpid(job, os.WUNTRACED)
         os.write(1, b"stopped %d\n" % os.WIFSTOPPED(status))
         os.killpg(job, signal.SIGCONT)
