@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.settings import ValueProblem
@@ -91,7 +91,7 @@ def test_each_resource_stands_once_in_a_request(way: str):
 _JSON = st.recursive(
     st.none()
     | st.booleans()
-    | st.integers(-(2**63), 2**64 - 1)
+    | st.integers(-(2**63), 2**63 - 1)
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
@@ -99,6 +99,11 @@ _JSON = st.recursive(
 )
 
 
+def test_a_number_that_is_none_of_otlps_becomes_a_double():
+    assert to_any_value(b"18446744073709551615") == b'{"doubleValue":1.8446744073709552e19}'
+
+
+@settings(max_examples=60, deadline=None)
 @given(_JSON)
 def test_any_json_value_comes_back_from_its_any_value(value: Any):
     try:
