@@ -57,8 +57,8 @@ test-servers: $(VENV)/.ready mirror encoder ## Backends against real servers (a 
 bench: $(VENV)/.ready mirror encoder ## Measure; FLUENT_BIT=path and OTELCOL=path compare in the same run
 	@$(BIN)/python -m bench
 
-images: ## Build both images (needs Docker; BASE=image overrides the base)
-	@sh manifests/images.sh
+images: $(VENV)/.ready ## Build both images (needs Docker): BASE=name@sha256:digest
+	@sh images/build.sh
 
 e2e: $(VENV)/.ready ## Run the end-to-end script against the cluster of $KUBECONFIG
 	$(BIN)/python -m pytest -q -n0 tests/e2e --e2e
