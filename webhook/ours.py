@@ -108,9 +108,12 @@ def find_ours(
     if not marked and not mirrored and not planned:
         return NOTHING_OURS
     named = [*_mounted((*inits, *apps)), *(entry.volume for entry in planned if entry.is_new)]
-    suffix = _suffix([*named, *sorted((str(volume["name"]) for volume in volumes), reverse=True)])
+    names = [str(volume["name"]) for volume in volumes]
+    suffix = _suffix([*named, *sorted(names, reverse=True)])
+    # An agent of the node that reads stdout alone needs no volume: then none is ours.
+    has_volumes = bool(marked or mirrored or named)
     return Ours(
-        volumes=frozenset(str(volume["name"]) for volume in volumes if _fits(volume, suffix)),
+        volumes=frozenset(str(v["name"]) for v in volumes if has_volumes and _fits(v, suffix)),
         suffix=suffix,
         sidecar_is_native=_sidecar_is_native(inits, apps),
         mirrored=mirrored,

@@ -45,7 +45,7 @@ class _Planner:
         self._pod = pod
         self._options = options
         self._volume = volume
-        self._faults: list[Fault] = []
+        self._refused: list[tuple[PathRequest, Fault]] = []
         self._warnings: list[str] = []
         self._followed: list[Followed] = []
         self._stdout: list[Container] = []
@@ -67,14 +67,20 @@ class _Planner:
             mounts=tuple(mounts),
             folders=folders(new, mounts),
             mirrored=tuple(mirrored),
-            faults=(*self._faults, *faults),
+            faults=(*self._in_order(), *faults),
             warnings=tuple(dict.fromkeys(self._warnings)),
         )
 
     def _refuse(self, request: PathRequest, reason: str, message: str) -> None:
         from_pod = self._options.paths_from_pod
         fault = Fault(request.shown, reason, message, is_path=True, from_pod=from_pod)
-        self._faults.append(fault)
+        self._refused.append((request, fault))
+
+    def _in_order(self) -> list[Fault]:
+        """Return why paths were refused, in the order in which they were asked for."""
+        places = {id(request): place for place, request in enumerate(self._options.paths)}
+        ordered = sorted(self._refused, key=lambda refused: places[id(refused[0])])
+        return [fault for _, fault in ordered]
 
     def _located(self) -> list[Wanted]:
         """Return the paths whose container is known and which nothing forbids from the start."""
