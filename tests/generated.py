@@ -8,9 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from contract.annotations import ANNOTATIONS, PREFIX
+from contract.reasons import REASONS, SKIPS
 from manifests.build import installation
 from runtime.settings import REQUIRED, Key
 from sidecar.keys import BACKEND_KEYS, DOCUMENT_KEYS, LIMIT_KEYS, SOURCE_KEYS
+from webhook.config_keys import TOP_KEYS
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -63,8 +65,40 @@ def _sidecar_keys() -> str:
     return _between(ROOT / "docs" / "sidecar.md", "keys", content)
 
 
+def _annotations() -> str:
+    rows = [
+        f"| `{row.key}` | {row.value.replace('|', '&#124;')} | {row.default} | {row.sentence} |\n"
+        for row in ANNOTATIONS
+    ]
+    table = "| annotation | value | default | |\n|---|---|---|---|\n" + "".join(rows)
+    return _between(ROOT / "docs" / "annotations.md", "annotations", table)
+
+
+def _operator_keys() -> str:
+    return _between(ROOT / "docs" / "operator.md", "keys", _key_rows(TOP_KEYS))
+
+
+def _reasons() -> str:
+    head = (
+        "# Reasons\n\nWhy something that was asked for is not done: the codes of `left_out` in"
+        " `sidetail.dev/status`, of Events, warnings and `sidetail_left_out_total{reason}`. One"
+        " code for each remedy.\n"
+    )
+    parts = [
+        f"\n## {reason.code}\n\n{reason.sentence}\n\n{reason.remedy}\n"
+        + ("" if reason.mendable else "\nNever denied, also with `on_error: deny`.\n")
+        for reason in REASONS
+    ]
+    skips = "".join(f"| `{code}` | {sentence} |\n" for code, sentence in SKIPS.items())
+    tail = "\n# Why a pod is not looked at\n\nIt gets no status.\n\n| code | |\n|---|---|\n"
+    return head + "".join(parts) + tail + skips
+
+
 GENERATED: dict[str, Callable[[], str]] = {
     "README.md": _readme_annotations,
+    "docs/annotations.md": _annotations,
+    "docs/operator.md": _operator_keys,
+    "docs/reasons.md": _reasons,
     "docs/sidecar.md": _sidecar_keys,
     "manifests/install.yaml": installation,
 }
