@@ -44,6 +44,11 @@ class Fault:
         return {"key": subject, "reason": self.reason, "message": message}
 
 
+def unprotected(cause: Fault) -> str:
+    """Return the message for what is not collected because `cause` could not be honoured."""
+    return f"nothing is shipped while {cause.subject} cannot be honoured"
+
+
 def worded(text: str) -> str:
     """Return a warning that says whose it is, among those of others."""
     return text if text.startswith(PREFIX) else f"sidetail: {text}"

@@ -13,10 +13,8 @@ from contract.annotations import (
     BACKEND,
     COMMAND,
     CPU_LIMIT,
-    CPU_REQUEST,
     EXCLUDE,
     MEMORY_LIMIT,
-    MEMORY_REQUEST,
     PATHS,
     PREFIX,
     REDACT,
@@ -27,6 +25,7 @@ from contract.reasons import (
     NOT_ALLOWED,
     TOO_MANY,
     UNKNOWN_BACKEND,
+    UNKNOWN_CONTAINER,
     UNKNOWN_PATTERN,
 )
 from runtime.settings import ValueProblem, nearest
@@ -135,11 +134,12 @@ def read_options(pod: Pod, namespace: Namespace | None, settings: OperatorConfig
         if key in pod.annotations or key in shared
     }
     given = {name: one.value for name, one in found.items() if one is not None}
-    _check_figures(given, reader)
+    _check_figures(given, pod, reader)
     _check_backends(given, found.get("backend"), reader, settings)
     redact = _redact(reader, settings)
     paths = reader.find(PATHS, parse_paths)
     command = reader.find(COMMAND, parse_command)
+    _check_containers(pod, command, reader)
     from_pod = paths.from_pod if paths is not None else True
     path_list = paths.value if paths is not None else PathList()
     requests = _requests(path_list, reader, from_pod=from_pod)
@@ -158,20 +158,18 @@ def read_options(pod: Pod, namespace: Namespace | None, settings: OperatorConfig
     )
 
 
-_FIGURES = (
-    (CPU_REQUEST, "cpu_request", CPU_LIMIT, "cpu_limit"),
-    (MEMORY_REQUEST, "memory_request", MEMORY_LIMIT, "memory_limit"),
-)
-
-
-def _check_figures(given: dict[str, Any], reader: _Reader) -> None:
+def _check_figures(given: dict[str, Any], pod: Pod, reader: _Reader) -> None:
     """Take back a limit below its request: the API server would refuse the pod."""
-    for _, request, key, limit in _FIGURES:
-        if request in given and limit in given:
-            least, most = parse_quantity(given[request]), parse_quantity(given[limit])
-            if (most or 0) < (least or 0):
-                del given[request], given[limit]
-                reader.refuse(Fault(key, BAD_VALUE, "expected at least the request"))
+    for key, request, limit in (
+        (CPU_LIMIT, "cpu_request", "cpu_limit"),
+        (MEMORY_LIMIT, "memory_request", "memory_limit"),
+    ):
+        least, most = parse_quantity(given.get(request)), parse_quantity(given.get(limit))
+        if least is not None and most is not None and most < least:
+            del given[request], given[limit]
+            from_pod = key in pod.annotations
+            message = "expected at least the request"
+            reader.refuse(Fault(key, BAD_VALUE, message, from_pod=from_pod))
 
 
 def _check_backends(
@@ -197,6 +195,15 @@ def _unknown(names: tuple[str, ...], known: tuple[str, ...], what: str) -> str:
     hint = next((f"; did you mean {name}?" for name in near if name), "")
     listed = ", ".join(known[:16]) or "none"
     return f"no {what} of that name (number {numbers} of the list); known: {listed}{hint}"
+
+
+def _check_containers(pod: Pod, command: _Found | None, reader: _Reader) -> None:
+    """Tell of programs for containers that the pod does not have; a namespace's may be others'."""
+    names = command.value if command is not None and command.from_pod else ()
+    odd = [str(place) for place, name in enumerate(names, 1) if pod.container(name) is None]
+    if odd:
+        message = f"no container of that name (number {', '.join(odd[:8])} of the object)"
+        reader.refuse(Fault(COMMAND, UNKNOWN_CONTAINER, message))
 
 
 def _redact(reader: _Reader, settings: OperatorConfig) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ is mirrored, and what is left out. A pure function; one path that is refused ref
 from contract.names import LOGS_VOLUME
 from contract.reasons import BAD_PATH, ENVIRONMENT_UNKNOWN, UNKNOWN_CONTAINER, VOLUME_KIND
 from webhook.directories import fixed_part, hidden_content, is_within, refuse_new, show
-from webhook.faults import Fault
+from webhook.faults import Fault, unprotected
 from webhook.globs import residues
 from webhook.options import Options
 from webhook.paths import PathRequest
@@ -71,8 +71,10 @@ class _Planner:
             warnings=tuple(dict.fromkeys(self._warnings)),
         )
 
-    def _refuse(self, request: PathRequest, reason: str, message: str) -> None:
-        from_pod = self._options.paths_from_pod
+    def _refuse(
+        self, request: PathRequest, reason: str, message: str, *, from_pod: bool = True
+    ) -> None:
+        from_pod = from_pod and self._options.paths_from_pod
         fault = Fault(request.shown, reason, message, is_path=True, from_pod=from_pod)
         self._refused.append((request, fault))
 
@@ -88,8 +90,7 @@ class _Planner:
         for request in self._options.paths:
             cause = self._options.refuses_files
             if cause is not None:
-                message = f"nothing is shipped while {cause.subject} cannot be honoured"
-                self._refuse(request, cause.reason, message)
+                self._refuse(request, cause.reason, unprotected(cause), from_pod=cause.from_pod)
                 continue
             one = self._in_container(request)
             if one is not None:

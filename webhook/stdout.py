@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from contract.annotations import STDOUT
 from contract.names import DEFAULT_CONTAINER, KNOWN_SIDECARS, ROOT
 from contract.reasons import NAME_TAKEN, NEEDS_PID_1, NO_COMMAND, TERMINAL, UNKNOWN_CONTAINER
-from webhook.faults import Fault
+from webhook.faults import Fault, unprotected
 from webhook.options import Options
 from webhook.pod import Container, Pod, Segments
 from webhook.shown import shown_name
@@ -92,17 +92,17 @@ def plan_stdout(
     from_pod = STDOUT in pod.annotations
     containers, faults = _asked(pod, options, from_pod=from_pod)
     mirrored = []
+    cause = options.refuses_stdout
     for container in {found.name: found for found in (*containers, *more)}.values():
         obstacle = None if options.choices.collector == "node" else _obstacle(container, options)
-        if obstacle is None and options.refuses_stdout is not None:
-            cause = options.refuses_stdout
-            obstacle = cause.reason, f"nothing is shipped while {cause.subject} cannot be honoured"
-        if obstacle is not None:
-            reason, message = obstacle
-            text = f"container {shown_name(container.name)}: {message}"
-            faults.append(Fault(STDOUT, reason, text, from_pod=from_pod))
-        else:
+        mends = from_pod
+        if obstacle is None and cause is not None:
+            obstacle, mends = (cause.reason, unprotected(cause)), from_pod and cause.from_pod
+        if obstacle is None:
             mirrored.append(Mirrored(container.name, _to_run(container, options)))
+        else:
+            text = f"container {shown_name(container.name)}: {obstacle[1]}"
+            faults.append(Fault(STDOUT, obstacle[0], text, from_pod=mends))
     return mirrored, faults
 
 
