@@ -148,10 +148,17 @@ def _admit(webhook: Webhook, pod: Json, screen: Screen) -> Json:
             screen.note(line)
     for warning in warnings:
         screen.note(f"warning: {warning}")
-    if injected == pod:
-        screen.note("nothing was added: no annotation asks for it (see docs/annotations.md)")
-    elif annotations.STATUS not in (injected["metadata"].get("annotations") or {}):
-        raise DemoError("the webhook's patch has no status annotation")
+    written = (injected["metadata"].get("annotations") or {}).get(annotations.STATUS)
+    if written is None:
+        raise DemoError(
+            f"nothing was added: give the pod an annotation such as {annotations.PATHS}: "
+            "/var/log/app/*.log (docs/annotations.md)"
+        )
+    left_out = json.loads(written)["left_out"]
+    if left_out:
+        first = left_out[0]
+        asked = first.get("path") or first.get("key")
+        raise DemoError(f"{asked}: {first['message']} (docs/reasons.md#{first['reason']})")
     return injected
 
 

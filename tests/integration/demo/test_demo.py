@@ -13,6 +13,13 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 _MIRROR = ROOT / "mirror" / "build" / "sidetail-mirror"
 
+_ASKS = """kind: Pod
+metadata:
+  name: a
+  annotations: {sidetail.dev/paths: /srv/log/x.log}
+spec: {containers: [{name: a, image: 'a:1'}]}
+"""
+
 needs_mirror = pytest.mark.skipif(
     not _MIRROR.exists(), reason="the mirror is not built (make mirror): no C compiler?"
 )
@@ -103,14 +110,27 @@ def test_a_pod_of_ones_own_is_played_with_ones_own_command(tmp_path: Path):
         ("a: [", [], "is not YAML"),
         ("kind: Service\n", [], "holds no pod"),
         ("kind: Pod\nmetadata: {name: a}\nspec: {}\n", [], "no containers"),
-        ("kind: Pod\nmetadata: {name: a}\nspec: {containers: [{name: a}]}\n", [], "APP="),
+        (_ASKS, [], "APP="),
+        (_ASKS.replace("/srv/log/x.log", "var/log/x.log"), [], "bad-path"),
+        (_ASKS.replace("/srv/log/x.log", "/proc/x.log"), [], "forbidden-directory"),
         (
             "kind: Pod\nmetadata: {name: a}\nspec: {containers: [{name: a}]}\n",
-            ["--app", "'open"],
-            "no command line",
+            [],
+            "nothing was added",
         ),
+        (_ASKS, ["--app", "'open"], "no command line"),
     ],
-    ids=["missing", "not-yaml", "no-pod", "no-containers", "no-command", "open-quote"],
+    ids=[
+        "missing",
+        "not-yaml",
+        "no-pod",
+        "no-containers",
+        "no-command",
+        "relative-path",
+        "forbidden-directory",
+        "no-annotations",
+        "open-quote",
+    ],
 )
 def test_what_cannot_be_played_is_one_clear_line(
     tmp_path: Path, content: str | None, arguments: list[str], said: str
