@@ -84,20 +84,21 @@ def runs_on_windows(pod: Pod) -> bool:
 
 def odd_keys(pod: Pod, namespace: Namespace | None) -> tuple[str, ...]:
     """Return a warning for each key or label value under our prefix that nobody knows."""
-    warnings = [*_odd(pod.annotations, "annotation")]
+    odd = [(key, "annotation") for key in _odd(pod.annotations)]
     if namespace is not None:
-        warnings += _odd(namespace.annotations, "annotation of the namespace")
-    label = pod.labels.get(INJECT_LABEL, "true")
-    if label not in ("true", "false"):
+        odd += [(key, "annotation of the namespace") for key in _odd(namespace.annotations)]
+    warnings = [_odd_key(key, what) for key, what in odd[:MAX_ODD]]
+    if len(odd) > MAX_ODD:
+        warnings.append(f"and {len(odd) - MAX_ODD} more keys that nobody knows")
+    if pod.labels.get(INJECT_LABEL, "true") not in ("true", "false"):
         warnings.append(f'label {INJECT_LABEL}: got another value, expected "true" or "false"')
-    return tuple(warnings[:MAX_ODD])
+    return tuple(warnings)
 
 
-def _odd(annotations: Mapping[str, str], what: str) -> list[str]:
-    odd = [
+def _odd(annotations: Mapping[str, str]) -> list[str]:
+    return [
         key for key in annotations if key.startswith(PREFIX) and key not in KEYS and key != STATUS
     ]
-    return [_odd_key(key, what) for key in odd]
 
 
 def _odd_key(key: str, what: str) -> str:

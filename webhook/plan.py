@@ -5,7 +5,7 @@ is mirrored, and what is left out. A pure function; one path that is refused ref
 """
 
 from contract.names import LOGS_VOLUME
-from contract.reasons import BAD_PATH, ENVIRONMENT_UNKNOWN, UNKNOWN_CONTAINER, VOLUME_KIND
+from contract.reasons import BAD_PATH, ENVIRONMENT_UNKNOWN, TOO_MANY, UNKNOWN_CONTAINER, VOLUME_KIND
 from webhook.directories import fixed_part, hidden_content, is_within, refuse_new, show
 from webhook.faults import Fault, unprotected
 from webhook.globs import residues
@@ -31,6 +31,9 @@ from webhook.stdout import (
     unknown_container,
 )
 from webhook.volumes import reuse_warnings, without_logs
+
+MAX_FOLLOWED = 128
+"""Accepted paths times the volumes they reach, of one pod; more would not fit anyway."""
 
 
 def make_plan(pod: Pod, options: Options, *, suffix: str) -> Plan:
@@ -180,6 +183,9 @@ class _Planner:
             if isinstance(place, str) or without_logs(volume) is not None:
                 continue
             for residue in sorted(residues(one.pattern, mount.path)):
+                if len(self._followed) >= MAX_FOLLOWED:
+                    self._refuse(one.request, TOO_MANY, "it reaches into too many volumes")
+                    return
                 certain = one.request.container is not None
                 certain = certain or not self._has_other_writers(one, mount)
                 pattern = (*mount.path, *residue)

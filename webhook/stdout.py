@@ -9,7 +9,14 @@ from dataclasses import dataclass
 
 from contract.annotations import STDOUT
 from contract.names import DEFAULT_CONTAINER, KNOWN_SIDECARS, ROOT
-from contract.reasons import NAME_TAKEN, NEEDS_PID_1, NO_COMMAND, TERMINAL, UNKNOWN_CONTAINER
+from contract.reasons import (
+    NAME_TAKEN,
+    NEEDS_PID_1,
+    NO_COMMAND,
+    TERMINAL,
+    TOO_MANY,
+    UNKNOWN_CONTAINER,
+)
 from webhook.faults import Fault, unprotected
 from webhook.options import Options
 from webhook.pod import Container, Pod, Segments
@@ -25,6 +32,8 @@ _STDOUT_PATHS = frozenset(
         *(("proc", process, "fd", number) for process in ("1", "self") for number in "12"),
     }
 )
+MAX_MIRRORED = 128
+"""More would not fit anyway."""
 MAX_NAMED = 16
 """Containers that a message lists."""
 
@@ -91,13 +100,15 @@ def plan_stdout(
     """
     from_pod = STDOUT in pod.annotations
     containers, faults = _asked(pod, options, from_pod=from_pod)
-    mirrored = []
+    mirrored: list[Mirrored] = []
     cause = options.refuses_stdout
     for container in {found.name: found for found in (*containers, *more)}.values():
         obstacle = None if options.choices.collector == "node" else _obstacle(container, options)
         mends = from_pod
         if obstacle is None and cause is not None:
             obstacle, mends = (cause.reason, unprotected(cause)), from_pod and cause.from_pod
+        if obstacle is None and len(mirrored) >= MAX_MIRRORED:
+            obstacle = TOO_MANY, f"a pod may have {MAX_MIRRORED} mirrors"
         if obstacle is None:
             mirrored.append(Mirrored(container.name, _to_run(container, options)))
         else:
