@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STEP := sh .ci/step
 JOBS ?= 3
-PYTEST := $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -p no:cacheprovider
+TESTS := sh .ci/tests $(BIN)/python $(JOBS)
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test lint bench soak test-servers mirror mirror-all encoder generated images e2e clean
@@ -45,7 +45,7 @@ generated: $(VENV)/.ready ## Write the generated documents and manifests anew
 
 test: lint ## Run everything; the long forms are behind `make soak`
 	@$(STEP) "mirror and encoder" $(MAKE) -s mirror encoder
-	@$(STEP) "tests" $(PYTEST) -m "not soak and not servers"
+	@$(STEP) "tests" $(TESTS)
 	@echo "one test: $(BIN)/python -m pytest -n0 tests/FILE.py -k NAME"
 
 soak: $(VENV)/.ready mirror encoder ## The long forms: 1,000 kills, an hour of weather, fuzzing
