@@ -390,8 +390,8 @@ struct stream {
     bool much;        /* the last read found much: hand on the next */
     bool full;        /* … and `to` has no room */
     bool careful;     /* `to` may block: ask before each write, and write little */
-    bool hung_up;     /* `to` was closed: end `from` as soon as it is empty */
-    size_t owed;      /* bytes that were in the pipe when the child ended */
+    bool hung_up;     /* nobody reads `to` any more: end `from` when nothing is owed */
+    size_t owed;      /* bytes in the pipe that must be read before it may be closed */
 
     /* bytes[0..filled) was read; [0..sent) is on `to`, [0..filed) in the ring. */
     size_t filled, sent, filed;
@@ -611,12 +611,22 @@ static bool writable(int fd)
 static bool outputs_are_one;
 static struct stream *half_sent;
 
-/* The app is to see what it would see without us: we stop reading, and its next write fails with EPIPE. */
+/* What is in the pipe now was written: it will be read whatever happens. */
+static void count_owed(struct stream *s)
+{
+    int waiting = 0;
+    if (s->from >= 0 && sys_ioctl(s->from, FIONREAD, &waiting) == 0)
+        s->owed = (size_t)waiting;
+}
+
+/* The app is to see what it would see without us: we read what it has written (for the file) and no more, and its next
+ * write fails with EPIPE. */
 static void hang_up(struct stream *s)
 {
     sys_close(s->to);
     s->to = -1;
     s->hung_up = true;
+    count_owed(s);
 }
 
 /* Send on what was read, as far as that goes without waiting. */
@@ -676,6 +686,10 @@ static void receive(struct stream *s)
 {
     size_t most = READ_BYTES;
     bool handed_on = false;
+    if (s->hung_up && !s->owed) {
+        end_stream(s);
+        return;
+    }
     if (s->by_tee && s->much && s->to >= 0) {
         long n = hand_on(s);
         if (s->full)
@@ -690,7 +704,7 @@ static void receive(struct stream *s)
         s->filled = s->sent = kept;
     }
     long n = sys_read(s->from, s->bytes + s->filled, most);
-    if (n == -EINTR || (n == -EAGAIN && !s->hung_up))
+    if (n == -EINTR || n == -EAGAIN)
         return;
     if (n <= 0) {
         end_stream(s);
@@ -862,16 +876,13 @@ static long start(char **argv, char **environment)
     sys_exit(execute(argv, environment));
 }
 
-/* What is in the pipes now is owed; our own writing ends would keep the pipes open. */
+/* Our own writing ends would keep the pipes open. */
 static void on_end(int status)
 {
     command.ended = true;
     command.status = status;
-    for EACH_STREAM (s) {
-        int waiting = 0;
-        if (s->from >= 0 && sys_ioctl(s->from, FIONREAD, &waiting) == 0)
-            s->owed = (size_t)waiting;
-    }
+    for EACH_STREAM (s)
+        count_owed(s);
     sys_close(1);
     sys_close(2);
 }
