@@ -55,6 +55,8 @@ class StatusError(KubeError):
         """The HTTP status: 403, 404, 409 (exists, or another wrote first), 410 (too old), 422."""
         self.reason = reason
         """`Status.reason`, such as `AlreadyExists`; empty if the server gave none."""
+        self.message = message
+        """`Status.message` in full, which may be long."""
 
 
 @dataclass(frozen=True, slots=True)

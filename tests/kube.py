@@ -333,9 +333,12 @@ def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
         _leave(server, shared, is_ours=is_ours)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def whole_cluster(api_server: ApiServer) -> Iterator[ApiServer]:
-    """The API server, with nobody else in `sidetail-system` or what install.yaml makes."""
+    """The API server, with nobody else in `sidetail-system` or what install.yaml makes.
+
+    Tests of other modules may have to wait for it: give yours a generous time limit.
+    """
     with _locked(api_server.folder.parent / "kube-whole.lock"):
         yield api_server
 

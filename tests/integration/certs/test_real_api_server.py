@@ -2,8 +2,6 @@
 
 import base64
 import json
-import subprocess
-import sys
 import threading
 import time
 import uuid
@@ -14,7 +12,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from cryptography import x509
 from prometheus_client import CollectorRegistry
 
 from certs.issue import Pair
@@ -314,25 +311,6 @@ def test_applying_the_manifest_again_leaves_the_bundle_alone(installed: Installe
     installed.server.kubectl("apply", "-f", "-", stdin=json.dumps(manifest(installed.place)))
 
     assert installed.believes(one.pairs[-1])
-
-
-def test_the_command_does_it_once_and_has_nothing_to_do_the_second_time(
-    installed: Installed,
-) -> None:
-    # The command's place is the one of install.yaml but for its namespace.
-    command = [sys.executable, "-m", "certs", "--namespace", installed.place.namespace,
-               "--kubeconfig", str(installed.server.kubeconfig)]  # fmt: skip
-    secrets = []
-    for _ in range(2):
-        done = subprocess.run(
-            command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False
-        )
-
-        assert done.returncode == 0, done.stderr
-        secrets.append(installed.server.api.get(installed.secret_path))
-    assert secrets[0]["metadata"]["resourceVersion"] == secrets[1]["metadata"]["resourceVersion"]
-    ca = x509.load_pem_x509_certificate(installed.secret()["ca.crt"])
-    assert ca.not_valid_after_utc - ca.not_valid_before_utc > timedelta(days=3650)
 
 
 FAST = Terms(
