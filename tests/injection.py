@@ -159,7 +159,9 @@ def _fill(annotations: Json, total: int) -> None:
 
 def apply(pod: Json, admission: Admission) -> Json:
     """Return the pod after the patch; `pod` stays as it is."""
-    return jsonpatch.apply_patch(pod, list(admission.patch))
+    operations: list[Any] = list(admission.patch)
+    patched: Json = jsonpatch.apply_patch(pod, operations)
+    return patched
 
 
 def second_injector(pod: Json) -> Json:
@@ -197,7 +199,8 @@ def container(pod: Json, name: str) -> Json:
 def document_of(pod: Json) -> Json:
     """Return the sidecar's configuration as its process gets it."""
     rows = {row["name"]: row.get("value") for row in container(pod, "sidetail")["env"]}
-    return json.loads(expand(rows["SIDETAIL_CONFIG"], rows))
+    document: Json = json.loads(expand(rows["SIDETAIL_CONFIG"], rows))
+    return document
 
 
 def expand(text: str, environment: Json) -> str:
@@ -256,7 +259,7 @@ def _assert_subsequence(before: list[Json], after: list[Json], where: str) -> No
     """Check that the elements are there in their order; what is new has a name of its own."""
     kept = iter(after)
     for element in before:
-        key = next((k for k in ("name", "mountPath") if k in element), None)
+        key: str | None = next((k for k in ("name", "mountPath") if k in element), None)
         if where.endswith(("volumeMounts", "volumeDevices")):
             key = "mountPath" if "mountPath" in element else "devicePath"
         if key is None:

@@ -3,6 +3,7 @@
 import json
 import random
 import re
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -41,7 +42,7 @@ mount_paths = folders | folders.map(lambda path: path.replace("/", "//") + "/")
 names = st.sampled_from(["app", "web", "db", "istio-proxy", "sidetail-x", "a" * 63])
 globs = st.sampled_from(["*.log", "a.log", "**/*.log", "*/x-?.log", "[ab]*", "**"])
 paths = st.builds(lambda folder, glob: f"{folder}/{glob}", folders, globs)
-VOLUMES = (
+VOLUMES: tuple[dict[str, Any], ...] = (
     {"emptyDir": {}},
     {"emptyDir": {"medium": "Memory"}},
     {"persistentVolumeClaim": {"claimName": "c"}},

@@ -202,4 +202,4 @@ def test_the_token_of_a_service_account_finds_its_place_taken(api_server, place)
 
 
 def is_token(mount) -> bool:
-    return mount["mountPath"] == TOKEN_DIR
+    return bool(mount["mountPath"] == TOKEN_DIR)

@@ -5,7 +5,7 @@ import json
 from functools import cache
 from pathlib import Path
 
-import jsonschema
+import jsonschema  # type: ignore[import-untyped] # its stubs are a package of their own
 import pytest
 import referencing
 from kubernetes_validate import utils

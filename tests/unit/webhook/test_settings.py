@@ -2,7 +2,7 @@
 
 import pytest
 
-from contract.annotations import ANNOTATIONS, KEYS, PREFIX, default_name
+from contract.annotations import ANNOTATIONS, PREFIX, default_name
 from runtime.settings import SettingsError
 from webhook.backends import is_link_local, parse_host
 from webhook.choices import PARSERS
@@ -181,8 +181,7 @@ def test_figures_may_stand_under_either_name():
 def test_tenant_keys_may_have_the_prefix_or_not():
     config = load_operator_config(BACKENDS + f"tenant_keys: [paths, {PREFIX}stdout]")
 
-    assert config.tenant_keys == {PREFIX + "paths", PREFIX + "stdout"}
-    assert set(config.tenant_keys) <= set(KEYS)
+    assert config.tenant_keys == frozenset({PREFIX + "paths", PREFIX + "stdout"})
 
 
 def test_every_key_has_a_default_that_its_own_parser_takes():
@@ -234,7 +233,7 @@ def test_a_link_local_address_is_known_in_every_spelling(host):
     text = BACKENDS.replace("https://logs.example/ingest", url)
 
     assert "a link-local address" in problems_of(text)["backends[0].url"]
-    assert load_operator_config(text.replace("type: http", "type: http, allow_link_local: true"))
+    load_operator_config(text.replace("type: http", "type: http, allow_link_local: true"))
 
 
 @pytest.mark.parametrize("host", NOT_LINK_LOCAL)
