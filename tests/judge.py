@@ -90,7 +90,7 @@ class Verdict:
     invented: list[str] = field(default_factory=list)
     """Well-formed lines that nobody wrote."""
     disorder: list[str] = field(default_factory=list)
-    """`stream: a after b`, first arrivals only."""
+    """`stream: a after b`: lines of one file, first arrivals only."""
     changed_ids: list[str] = field(default_factory=list)
     """Lines that came under two ids: a backend that de-duplicates keeps both."""
     shared_ids: list[str] = field(default_factory=list)
@@ -98,7 +98,7 @@ class Verdict:
     wrong_offsets: list[str] = field(default_factory=list)
     """Records whose id does not end in their offset."""
     changed_batches: list[str] = field(default_factory=list)
-    """Batch ids that came with two bodies."""
+    """Batch ids that came with other lines."""
     late_seconds: list[float] = field(default_factory=list)
     """From write to arrival, first arrivals only, sorted."""
     records: int = 0
@@ -175,7 +175,7 @@ class Judge:
         self._foreign = foreign
         self._lock = threading.Lock()
         self._seen: dict[str, bytearray] = {}
-        self._last: dict[str, int] = {}
+        self._last: dict[tuple[str, str], int] = {}
         self._count: dict[str, int] = {}
         self._ids_of: dict[tuple[str, int], set[str]] = {}
         self._line_of: dict[str, tuple[str, int]] = {}
@@ -186,15 +186,20 @@ class Judge:
 
     def take(self, request: Any) -> None:
         """Take a stored request of the fake backend."""
-        self.take_batch(request.header("x-sidetail-batch-id"), request.text)
-        self.take_records(request.records, at=request.at)
+        records = request.records
+        self.take_batch(request.header("x-sidetail-batch-id"), records)
+        self.take_records(records, at=request.at)
 
-    def take_batch(self, batch_id: str | None, body: bytes) -> None:
-        """Check that a batch id that comes again comes with the same body."""
+    def take_batch(self, batch_id: str | None, records: list[dict[str, Any]]) -> None:
+        """Check that a batch id that comes again comes with the same lines.
+
+        Not with the same bytes: a line without a time of its own bears that of its reading.
+        """
         if batch_id is None:
             return
         with self._lock:
-            digest = zlib.crc32(body)
+            lines = "\n".join(f"{record.get('id')} {record['message']}" for record in records)
+            digest = zlib.crc32(lines.encode("utf-8", "replace"))
             if self._batches.setdefault(batch_id, digest) != digest:
                 self._verdict.changed_batches.append(batch_id)
 
@@ -222,12 +227,14 @@ class Judge:
         if stream is None or seq >= stream.count:
             verdict.invented.append(message[:100])
             return
-        first = self._mark(name, seq)
+        # Between two files of one stream (a rotation lies between them) there is no order.
+        file = str(record.get("id", "")).rpartition("-")[0]
+        first = self._mark(name, seq, file)
         if first and at:
             verdict.late_seconds.append(at - int(match["rest"].partition(" ")[0]) / 1e6)
         self._check(record, name, seq, first=first)
 
-    def _mark(self, name: str, seq: int) -> bool:
+    def _mark(self, name: str, seq: int, file: str) -> bool:
         """Note the line; return whether it is its first arrival."""
         seen = self._seen.setdefault(name, bytearray())
         if seq >= len(seen):
@@ -236,10 +243,10 @@ class Judge:
         if seen[seq] > 1:
             return False
         self._count[name] = self._count.get(name, 0) + 1
-        last = self._last.get(name, -1)
+        last = self._last.get((name, file), -1)
         if seq < last:
             self._verdict.disorder.append(f"{name}: {seq} after {last}")
-        self._last[name] = max(seq, last)
+        self._last[name, file] = max(seq, last)
         return True
 
     def _check(self, record: Mapping[str, Any], name: str, seq: int, *, first: bool) -> None:

@@ -229,13 +229,14 @@ class Sidecar:
         self._reap()
         return self.exit_code
 
-    def signal(self, number: signal.Signals) -> None:
+    def send_signal(self, number: signal.Signals) -> None:
         """Send a signal."""
         self._running.send_signal(number)
 
     def stop(self, *, seconds: float = PATIENCE) -> int:
-        """Send SIGTERM and return the exit code."""
-        self.signal(signal.SIGTERM)
+        """Send SIGTERM, as soon as the process has a handler for it, and return the exit code."""
+        eventually(lambda: not self.running or self._handles(signal.SIGTERM), "it is up")
+        self.send_signal(signal.SIGTERM)
         return self.wait(seconds=seconds)
 
     def kill(self) -> None:
@@ -363,6 +364,12 @@ class Sidecar:
     def _status(self, name: str) -> int:
         text = Path(f"/proc/{self.pid}/status").read_text()
         return int(re.findall(rf"^{name}:\s+(\d+)", text, re.MULTILINE)[0])
+
+    def _handles(self, number: signal.Signals) -> bool:
+        """Return whether the process has a handler for a signal."""
+        text = Path(f"/proc/{self.pid}/status").read_text()
+        caught = int(re.findall(r"^SigCgt:\s+(\w+)", text, re.MULTILINE)[0], 16)
+        return bool(caught >> (number - 1) & 1)
 
     @property
     def resident_mib(self) -> float:

@@ -1,25 +1,29 @@
-"""A name server that lies, fails or is silent on command.
+"""A name server that lies, fails or is silent on command."""
 
-As a program (`python -m tests.fakes.dns --host 127.0.0.1`): each line of stdin is what it
-answers from then on: an IPv4 address, `nxdomain`, `servfail` or `silent`. It prints the number
-of queries so far after each. Other record types than A get an empty answer.
-"""
-
-import argparse
 import socket
 import struct
-import sys
 import threading
+from collections import Counter
 
 _NO_ERROR, _SERVER_FAILURE, _NAME_ERROR = 0, 2, 3
+
+
+def name_of(query: bytes) -> str:
+    """Return the name that a query asks for, without its last dot."""
+    labels, at = [], 12
+    while query[at]:
+        labels.append(query[at + 1 : at + 1 + query[at]].decode("ascii", "replace"))
+        at += query[at] + 1
+    return ".".join(labels).lower()
 
 
 def answer(query: bytes, mode: str) -> bytes | None:
     """Return the answer to a query, None for none.
 
-    Source: RFC 1035, section 4.
+    `mode` is an IPv4 address, `nxdomain`, `servfail` or `silent`. Record types other than A get
+    an empty answer. Source: RFC 1035, section 4.
     """
-    if mode == "silent" or len(query) < 12:
+    if mode == "silent":
         return None
     identifier, flags = struct.unpack(">HH", query[:4])
     end = 12
@@ -39,14 +43,14 @@ def answer(query: bytes, mode: str) -> bytes | None:
 
 
 class NameServer:
-    """The server; `mode` may be set at any time."""
+    """The server; `modes` (name → mode) may be changed at any time; others do not exist."""
 
     def __init__(self, host: str, port: int = 53) -> None:
-        self.mode = "nxdomain"
-        self.queries = 0
+        self.modes: dict[str, str] = {}
+        self.queries: Counter[str] = Counter()
+        """By name."""
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind((host, port))
-        self.port = self._socket.getsockname()[1]
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
@@ -55,8 +59,9 @@ class NameServer:
             query, peer = self._socket.recvfrom(4096)
             if not query:
                 return
-            self.queries += 1
-            reply = answer(query, self.mode)
+            name = name_of(query)
+            self.queries[name] += 1
+            reply = answer(query, self.modes.get(name, "nxdomain"))
             if reply is not None:
                 self._socket.sendto(reply, peer)
 
@@ -65,21 +70,3 @@ class NameServer:
         self._socket.sendto(b"", self._socket.getsockname())
         self._thread.join(10)
         self._socket.close()
-
-
-def main() -> int:
-    """Serve until stdin ends."""
-    parser = argparse.ArgumentParser(description="A name server that fails on command.")
-    parser.add_argument("--host", default="127.0.0.1")
-    options = parser.parse_args()
-    server = NameServer(options.host)
-    print("ready", flush=True)
-    for line in sys.stdin:
-        server.mode = line.strip()
-        print(server.queries, flush=True)
-    server.close()
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

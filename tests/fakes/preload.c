@@ -49,16 +49,26 @@ static int is_due(const char *call, const char *path) {
            atomic_fetch_add(&calls, 1) + 1 == kill_number;
 }
 
-static int is_due_of(const char *call, int descriptor) {
-    char link[64], path[4096];
-    if (kill_number <= 0)
-        return 0;
+/* Write the path that DESCRIPTOR leads to into PATH; return 0 where that cannot be told. */
+static int path_of(int descriptor, char path[4096]) {
+    char link[64];
     snprintf(link, sizeof link, "/proc/self/fd/%d", descriptor);
-    ssize_t size = readlink(link, path, sizeof path - 1);
-    if (size < 0)
+    ssize_t size = readlink(link, path, 4095);
+    path[size < 0 ? 0 : size] = 0;
+    return size >= 0;
+}
+
+static int is_due_of(const char *call, int descriptor) {
+    char path[4096];
+    return kill_number > 0 && path_of(descriptor, path) && is_due(call, path);
+}
+
+static int is_due_at(int folder, const char *name) {
+    char path[4096], whole[8300];
+    if (kill_number <= 0 || (folder != AT_FDCWD && !path_of(folder, path)))
         return 0;
-    path[size] = 0;
-    return is_due(call, path);
+    snprintf(whole, sizeof whole, "%s/%s", folder == AT_FDCWD ? "" : path, name);
+    return is_due("rename", whole);
 }
 
 static void end(void) {
@@ -111,7 +121,7 @@ int rename(const char *from, const char *to) {
 
 int renameat(int from_folder, const char *from, int to_folder, const char *to) {
     NEXT(renameat);
-    AROUND(is_due_of("rename", to_folder), int, next(from_folder, from, to_folder, to));
+    AROUND(is_due_at(to_folder, to), int, next(from_folder, from, to_folder, to));
 }
 
 int clock_gettime(clockid_t id, struct timespec *now) {

@@ -129,14 +129,20 @@ class Stage:
 
     # --- waiting and judging --------------------------------------------------------------------
 
-    def settle(self, judge: Judge | None = None, *, seconds: float = PATIENCE) -> None:
-        """Wait until every line that was written has arrived."""
+    def settle(
+        self, judge: Judge | None = None, *, where: str = "main", seconds: float = PATIENCE
+    ) -> None:
+        """Wait until every line that was written has arrived; `where` names the backend."""
         asked = judge or self.judge
         try:
-            eventually(lambda: asked.owed() <= 0, "every line has arrived", seconds=seconds)
+            eventually(lambda: asked.owed() <= 0, f"all lines are at {where}", seconds=seconds)
         except AssertionError:
             # Say what is wrong, not only that something is.
-            asked.verdict().assert_at_least_once(duplicates=10**9)
+            try:
+                asked.verdict().assert_at_least_once(duplicates=10**9)
+            except AssertionError as error:
+                error.add_note(f"at the backend {where}")
+                raise
             raise
 
     def arrives(self, *messages: str, seconds: float = PATIENCE) -> None:

@@ -96,8 +96,8 @@ def test_rows_103_109_s1_s2_what_passes_is_retried_and_holds_up_nobody_else(stag
     members["refused"].backend.up()
     members["silent"].backend.silent = False
     log.write(20)
-    for member in members.values():
-        stage.settle(member.judge)
+    for name, member in members.items():
+        stage.settle(member.judge, where=name)
 
     for name, member in members.items():
         # A cut answer is ambiguous; everything else was refused before it was stored.
@@ -181,8 +181,9 @@ WAITS: dict[str, tuple[Answer | Rule, float]] = {
     "a word": (retry_after("soon"), 0.45),
     "empty": (retry_after(""), 0.45),
     "a fraction": (retry_after("1e3"), 0.45),
-    "past date": (retry_after("Fri, 31 Dec 1999 23:59:59 GMT"), 0.0),
-    "huge digits": (retry_after("9" * 5000), 0.45),
+    "past date": (retry_after("Fri, 31 Dec 1999 23:59:59 GMT"), 0.45),
+    "zero": (retry_after("0"), 0.45),
+    "huge digits": (retry_after("9" * 5000), math.inf),
 }
 
 
@@ -199,7 +200,7 @@ def test_rows_104_and_s4_what_retry_after_asks_for_is_waited(stage: Stage):
     patient = [name for name, wait in asked.items() if wait == math.inf]
     for name in names:
         if name not in patient:
-            stage.settle(members[name].judge)
+            stage.settle(members[name].judge, where=name)
 
     for name, wait in asked.items():
         requests = members[name].backend.requests
@@ -319,14 +320,15 @@ def test_a_backend_that_refuses_every_line_is_held_and_not_bled(stage: Stage, co
     eventually(lambda: sidecar.said("held", level="error"))
     time.sleep(1)
     dropped = sidecar.metric("sidetail_lines_dropped_total", backend="main")
-    assert dropped <= 20
+    assert dropped < 20
     log.write(20)
     stage.backend.answers(OK)
-    stage.judge_by()
     log.stream.excuse(range(int(dropped)))
-    eventually(lambda: stage.judge.owed() <= 0)
-
-    stage.verdict().assert_exact()
+    verdict = stage.verdict()
+    # The line that stood for the others while the backend was held may come after some of them.
+    assert len(verdict.disorder) <= 4
+    verdict.disorder.clear()
+    verdict.assert_exact()
     assert sidecar.metric("sidetail_lines_dropped_total", backend="main") == dropped
 
 
@@ -396,8 +398,8 @@ def test_rows_105_and_s9_t19_what_only_a_human_can_mend_is_held_and_redirects_ne
     assert sorted(line["backend"] for line in said) == sorted(names), "each once"
     for member in members.values():
         member.backend.answers(OK)
-    for member in members.values():
-        stage.settle(member.judge)
+    for name, member in members.items():
+        stage.settle(member.judge, where=name)
 
     for member in members.values():
         member.judge.verdict().assert_exact()
@@ -541,9 +543,9 @@ def test_s35_a_process_that_gets_a_twentieth_of_a_core_falls_behind_and_comes_ba
     sidecar = stage.started()
 
     def throttle() -> None:
-        sidecar.signal(signal.SIGSTOP)
+        sidecar.send_signal(signal.SIGSTOP)
         time.sleep(0.095)
-        sidecar.signal(signal.SIGCONT)
+        sidecar.send_signal(signal.SIGCONT)
         time.sleep(0.005)
 
     with Background(throttle) as duty:

@@ -311,8 +311,8 @@ def test_s33_no_inotify_instance_is_left(stage: Stage):
         stage.settle()
 
     stage.verdict().assert_exact()
-    assert len(sidecar.said("inotify")) == 1, sidecar.tail()
-    assert not any("inotify" in name for name in sidecar.descriptors())
+    assert len(sidecar.said("notifications", level="warning")) == 1, sidecar.tail()
+    assert not any("anon_inode:inotify" in name for name in sidecar.descriptors())
 
 
 def test_s33_the_queue_of_notifications_overflows(stage: Stage):
@@ -323,7 +323,7 @@ def test_s33_the_queue_of_notifications_overflows(stage: Stage):
     sidecar = stage.started()
     log.write(2)
     stage.settle()
-    sidecar.signal(signal.SIGSTOP)
+    sidecar.send_signal(signal.SIGSTOP)
     # Two files in turn, so that no event is merged with the one before it.
     for _ in range(limit // 2 + 500):
         log.write_raw(b"")
@@ -331,7 +331,7 @@ def test_s33_the_queue_of_notifications_overflows(stage: Stage):
         os.utime(idle.path)
     late = stage.log("late.log")
     late.write(5)
-    sidecar.signal(signal.SIGCONT)
+    sidecar.send_signal(signal.SIGCONT)
 
     stage.verdict().assert_exact()
 

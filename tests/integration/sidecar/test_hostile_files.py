@@ -208,7 +208,8 @@ def test_t6_and_row_62_more_names_than_the_limit(stage: Stage, names: int, limit
     )
 
     assert scrape.total("sidetail_files_followed") <= limit
-    assert scrape.total("sidetail_files_over_limit") >= names - limit
+    left_out = scrape.total("sidetail_files_skipped_total", reason="files")
+    assert left_out >= names - limit
     eventually(lambda: len(stage.judge.strangers) >= limit - 10)
     old = {int(record["message"].split()[1]) for record in stage.judge.strangers}
     # The least recently written are given up first.

@@ -143,14 +143,24 @@ def test_an_id_that_does_not_end_in_the_offset_is_seen(ledger):
     assert len(judged(ledger, records).wrong_offsets) == 1
 
 
-def test_a_batch_id_that_comes_with_another_body_is_seen(ledger):
+def test_a_batch_id_that_comes_with_other_lines_is_seen(ledger):
     judge = Judge(ledger)
-    judge.take_batch("x", b"1")
-    judge.take_batch("x", b"1")
+    records = records_of(ledger.stream("a").lines(2))
+    judge.take_batch("x", records)
+    judge.take_batch("x", [record | {"time": "another"} for record in records])
 
     assert judge.verdict().changed_batches == []
-    judge.take_batch("x", b"2")
+    judge.take_batch("x", records[:1])
     assert judge.verdict().changed_batches == ["x"]
+
+
+def test_between_two_files_of_one_stream_there_is_no_order(ledger):
+    old, new = ledger.stream("a").lines(2), ledger.stream("a").lines(2)
+    first = records_of(old)
+    second = [record | {"id": f"g-{record['offset']}"} for record in records_of(new)]
+
+    judged(ledger, second, first).assert_exact()
+    assert judged(ledger, second[1:], second[:1], first).disorder == ["a: 2 after 3"]
 
 
 def test_strangers_are_left_aside_only_where_the_test_says_so(ledger):
