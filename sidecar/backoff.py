@@ -24,14 +24,17 @@ class BackOff:
         self.failing_since: float | None = None
         self.next_at = 0.0
         """No attempt is made earlier."""
+        self._asked_until = 0.0
+        """The latest time that the backend has asked to be left alone until."""
 
     def failed(self, now: float, asked_seconds: float | None = None) -> float:
         """Note a failure at `now`; return the seconds to wait from then on."""
         if self.failing_since is None:
             self.failing_since = now
-        if asked_seconds is not None and asked_seconds >= 0:
-            asked = min(asked_seconds, MAX_ASKED_SECONDS)
+        if asked_seconds is not None and asked_seconds > 0:
+            asked = min(max(asked_seconds, FIRST_STEP_SECONDS), MAX_ASKED_SECONDS)
             wait = asked + self._random() * min(1.0, asked / 10)
+            self._asked_until = now + wait
         else:
             jittered = self._step * (0.5 + self._random() / 2)
             self._step = min(self._step * 2, MAX_STEP_SECONDS)
@@ -39,11 +42,17 @@ class BackOff:
         self.next_at = max(self.next_at, now + wait)
         return wait
 
-    def succeeded(self) -> None:
-        """Note that the backend answers again."""
+    def succeeded(self, now: float) -> bool:
+        """Note that the backend took something; return whether it may have more at once.
+
+        Not before a time that it has asked for: what succeeds until then was under way already.
+        """
         self._step = FIRST_STEP_SECONDS
+        if now < min(self._asked_until, self.next_at):
+            return False
         self.failing_since = None
         self.next_at = 0.0
+        return True
 
     def draining(self, now: float) -> None:
         """Shorten the wait under way: one attempt at once, then at most a second between two."""

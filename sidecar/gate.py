@@ -35,19 +35,19 @@ class Gate:
     def succeeded(self) -> bool:
         """Note an acknowledgement; return whether it ends an outage."""
         with self._changed:
-            ended = self._backoff.failing_since is not None
+            was_failing = self._backoff.failing_since is not None
             self._probing = False
             self._failures = 0
             self._acknowledged_at = time.monotonic()
-            self._backoff.succeeded()
+            is_open = self._backoff.succeeded(self._acknowledged_at)
             self._changed.notify_all()
-            return ended
+            return was_failing and is_open
 
     def answered(self) -> None:
         """Note an answer that says the backend works, without an acknowledgement (413, 400)."""
         with self._changed:
             self._probing = False
-            self._backoff.succeeded()
+            self._backoff.succeeded(time.monotonic())
             self._changed.notify_all()
 
     def failed(self, asked_seconds: float | None = None) -> None:

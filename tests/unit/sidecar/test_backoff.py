@@ -43,7 +43,7 @@ def test_at_the_plateau_there_are_at_most_four_attempts_a_minute(random: float):
 def test_what_the_backend_asks_for_is_honoured_up_to_five_minutes(random: float, asked: float):
     wait = BackOff(random=lambda: random).failed(0.0, asked)
 
-    capped = min(asked, MAX_ASKED_SECONDS)
+    capped = max(FIRST_STEP_SECONDS, min(asked, MAX_ASKED_SECONDS))
     assert capped <= wait <= capped + 1.0
 
 
@@ -51,10 +51,20 @@ def test_a_success_begins_anew():
     backoff = BackOff(random=lambda: 1.0)
     for _ in range(9):
         backoff.failed(100.0)
-    backoff.succeeded()
 
+    assert backoff.succeeded(100.1)
     assert backoff.failing_since is None
     assert backoff.failed(200.0) == FIRST_STEP_SECONDS
+
+
+def test_what_was_under_way_and_succeeds_does_not_end_a_wait_that_was_asked_for():
+    backoff = BackOff(random=lambda: 0.0)
+    backoff.failed(10.0, 7.0)
+
+    assert not backoff.succeeded(10.1)
+    assert backoff.next_at == 17.0
+    assert backoff.succeeded(17.1)
+    assert backoff.failing_since is None
 
 
 def test_while_draining_the_wait_under_way_is_over():
