@@ -142,7 +142,7 @@ def gzip(pieces: Sequence[Piece], level: int) -> bytes:
 def classify_status(answer: HttpAnswer, *, wall_clock: Callable[[], float] = time.time) -> Answer:
     """Say what a status outside 2xx means, for any HTTP backend."""
     status = answer.status
-    if status in _RETRIED or status >= 500:
+    if status in _RETRIED or 500 <= status < 600:
         after = parse_retry_after(answer.headers.get("retry-after"), wall_clock=wall_clock)
         return Retry(f"status_{status}", after)
     if status == 413:
