@@ -28,7 +28,9 @@ DRAIN_SECONDS = 6.0
 
 _TURN_SECONDS = 0.25
 """The longest wait of the loop, and the time between two looks at the deadlines."""
-_ACCEPTS_A_TURN = 64
+_ACCEPTS_A_TURN = 256
+_EVENTS_AT_A_TIME = 64
+"""After so many ready sockets some answers are due: a flood of handshakes holds nobody up."""
 _FINISH_SECONDS = 25.0
 """After the drain: more than what is under way may take together."""
 _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -123,16 +125,22 @@ class Server:
 
     def _turn(self) -> None:
         in_haste = self._answering.is_due or bool(self._eager)
-        for key, _ in self._selector.select(0 if in_haste else _TURN_SECONDS):
-            if isinstance(key.data, Connection):
-                self._let(key.data, key.data.go_on)
-            else:
-                key.data()
+        ready = self._selector.select(0 if in_haste else _TURN_SECONDS)
+        for start in range(0, len(ready), _EVENTS_AT_A_TIME):
+            for key, _ in ready[start : start + _EVENTS_AT_A_TIME]:
+                self._meet(key.data)
+            self._answering.answer_some()
         eager, self._eager = self._eager, set()
         for connection in eager:
             self._let(connection, connection.go_on)
         self._answering.answer_some()
         self._sweep()
+
+    def _meet(self, ready: Connection | Callable[[], None]) -> None:
+        if isinstance(ready, Connection):
+            self._let(ready, ready.go_on)
+        else:
+            ready()
 
     def _let(self, connection: Connection, act: Callable[[], None]) -> None:
         """Let `connection` do something, and look at what came of it."""

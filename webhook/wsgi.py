@@ -2,13 +2,12 @@
 
 import io
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from webhook.framing import HttpRequest, HttpResponse
 
-if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIApplication
+Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
 class _Nowhere(io.TextIOBase):
@@ -36,7 +35,7 @@ class _Input:
 class WsgiAnswer:
     """Answers requests by a WSGI application (PEP 3333)."""
 
-    def __init__(self, application: "WSGIApplication") -> None:
+    def __init__(self, application: Application) -> None:
         self._application = application
         self._errors = _Nowhere()
 
