@@ -1,9 +1,9 @@
 """The routes, and the only module that knows Flask: HTTP comes in, steps 1 to 7 are called."""
 
 from collections.abc import Callable
+from typing import Any
 
 from flask import Flask, Request, Response, request
-from werkzeug.exceptions import HTTPException
 
 from webhook.admissions import Admissions
 from webhook.request import Review, ReviewError, parse_review
@@ -14,6 +14,8 @@ def create_app(admissions: Admissions) -> Flask:
     app = Flask("webhook", static_folder=None)
     app.url_map.merge_slashes = False
     app.url_map.redirect_defaults = False
+    # Else Flask logs what a fault says, which may quote a pod; the server says what is to be said.
+    app.config["PROPAGATE_EXCEPTIONS"] = True
 
     def route(path: str, answer: Callable[[Review], bytes]) -> None:
         def view() -> Response:
@@ -23,7 +25,8 @@ def create_app(admissions: Admissions) -> Flask:
 
     route("/mutate", admissions.mutate)
     route("/validate", admissions.validate)
-    app.register_error_handler(HTTPException, _say_status)
+    for status in (404, 405):
+        app.register_error_handler(status, _say_status)
     return app
 
 
@@ -45,9 +48,9 @@ def _answer(
     return Response(answer(review), mimetype="application/json")
 
 
-def _say_status(error: HTTPException) -> Response:
+def _say_status(error: Any) -> Response:
     """Answer in a line of text, without a page and without a word of the request's."""
-    response = _plain(error.code or 500, error.name.lower())
+    response = _plain(error.code, error.name.lower())
     allowed = getattr(error, "valid_methods", None)
     if allowed:
         response.headers["Allow"] = ", ".join(sorted(allowed))

@@ -235,6 +235,25 @@ def test_no_kind_of_fault_denies(app, error):
     assert app.post(review_of()).response["allowed"] is True
 
 
+class Broken:
+    """Breaks the promise to raise nothing."""
+
+    def mutate(self, review):
+        raise SecretiveError("hunter2")
+
+    validate = mutate
+
+
+def test_a_fault_outside_of_that_is_the_servers_to_answer_and_says_nothing(caplog):
+    answer = WsgiAnswer(create_app(Broken()).wsgi_app)
+    headers = (("content-type", "application/json"),)
+    body = bytearray(json.dumps(review_of()).encode())
+    with caplog.at_level(logging.DEBUG), pytest.raises(SecretiveError):
+        answer(HttpRequest("POST", "/mutate", headers, body))
+
+    assert caplog.records == []
+
+
 def test_each_admission_is_one_line_of_log_without_the_object(app, caplog):
     secretive = json.loads(json.dumps(POD))
     secretive["spec"]["containers"][0]["env"] = [{"name": "PASSWORD", "value": "hunter2"}]
