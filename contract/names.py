@@ -55,6 +55,8 @@ IMAGE_UID = 65532
 
 VERSION_ENV = "SIDETAIL_VERSION"
 """Marks a container as ours."""
+DEFAULT_CONTAINER_ENV = "SIDETAIL_DEFAULT_CONTAINER"
+"""In the sidecar: the container that was meant where none was named, for a second run."""
 
 SAFE_TO_EVICT = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes"
 DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"

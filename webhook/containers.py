@@ -26,7 +26,7 @@ from contract.names import (
     TOKEN_DIR,
     VERSION_ENV,
 )
-from contract.sidecar_config import CONFIG_ENV, DOWNWARD_ATTRIBUTES
+from contract.sidecar_config import DOWNWARD_ATTRIBUTES
 from webhook.directories import show
 from webhook.environment import Row, rename_references
 from webhook.options import Options
@@ -96,10 +96,10 @@ def sidecar(
     options: Options,
     context: Json,
     *,
-    document: str,
+    texts: Mapping[str, str],
     port: int | None,
 ) -> Json:
-    """Return the sidecar; `document` is its configuration, `port` is one that is announced."""
+    """Return the sidecar; `texts` is its environment, `port` is one that is announced."""
     mounts: list[Json] = [{"name": frame.volume(STATE_VOLUME), "mountPath": STATE_DIR}]
     mounts += [_backend_mount(frame, name) for name in with_secret(frame.settings, options)]
     # It deletes files of the log volume only where the author has said so.
@@ -107,7 +107,9 @@ def sidecar(
     places, environment = _places(frame, plan, writable=writable)
     container = frame.of_our_image(SIDECAR, context, [*mounts, *places])
     container["command"] = ["python", "-m", "sidecar", "--keep-running"]
-    container["env"] += [*_downward(), {"name": CONFIG_ENV, "value": document}, *environment]
+    container["env"] += _downward()
+    container["env"] += [{"name": name, "value": text} for name, text in texts.items()]
+    container["env"] += environment
     if port is not None:
         container["ports"] = [{"name": METRICS_PORT_NAME, "containerPort": port, "protocol": "TCP"}]
     return container

@@ -11,10 +11,12 @@ from typing import Any
 from contract.names import (
     BACKEND_VOLUME_PREFIX,
     BIN_VOLUME,
+    DEFAULT_CONTAINER_ENV,
     EMPTY_VOLUME,
     LOGS_VOLUME,
     STATE_VOLUME,
 )
+from contract.sidecar_config import CONFIG_ENV
 from webhook import containers
 from webhook.cluster import Namespace
 from webhook.containers import Frame, Json
@@ -111,9 +113,12 @@ def _sidecar(
     frame: Frame, pod: Pod, options: Options, plan: Plan, context: Json, setting: Setting
 ) -> Json:
     document = build_document(pod, options, plan, setting.settings, port=setting.port)
-    text = environment_text(document)
+    texts = {
+        CONFIG_ENV: environment_text(document),
+        DEFAULT_CONTAINER_ENV: default_container(pod, options).name,
+    }
     port = setting.port if setting.announces_port else None
-    return containers.sidecar(frame, plan, options, context, document=text, port=port)
+    return containers.sidecar(frame, plan, options, context, texts=texts, port=port)
 
 
 def _seeds(

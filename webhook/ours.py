@@ -14,6 +14,7 @@ from typing import Any
 from contract.names import (
     BACKEND_VOLUME_PREFIX,
     BIN_VOLUME,
+    DEFAULT_CONTAINER_ENV,
     EMPTY_VOLUME,
     LOGS_VOLUME,
     MIRROR,
@@ -62,6 +63,8 @@ class Ours:
     """The containers whose command the mirror already stands in front of."""
     planned: tuple[Planned, ...] = ()
     """What our status says is collected."""
+    default_container: str | None = None
+    """The container that was meant where none was named; None where that is not known."""
 
 
 NOTHING_OURS = Ours(frozenset(), "", None, frozenset())
@@ -118,6 +121,7 @@ def find_ours(
         sidecar_is_native=_sidecar_is_native(inits, apps),
         mirrored=mirrored,
         planned=planned,
+        default_container=_default_container(marked),
     )
 
 
@@ -173,6 +177,14 @@ def _fits(volume: Raw, suffix: str) -> bool:
         return False
     source = "secret" if str(volume["name"]).startswith(BACKEND_VOLUME_PREFIX) else "emptyDir"
     return source in volume
+
+
+def _default_container(marked: Iterable[Raw]) -> str | None:
+    for container in marked:
+        for row in container["env"]:
+            if isinstance(row, dict) and row.get("name") == DEFAULT_CONTAINER_ENV:
+                return str(row.get("value"))
+    return None
 
 
 def _sidecar_is_native(inits: Sequence[Raw], apps: Sequence[Raw]) -> bool | None:

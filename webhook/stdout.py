@@ -68,7 +68,9 @@ def default_container(pod: Pod, options: Options) -> Container:
 
 
 def _meant_before(pod: Pod, options: Options) -> str | None:
-    """Return the container that an earlier plan has where the author named none."""
+    """Return the container that an earlier run took where the author named none."""
+    if pod.ours.default_container is not None:
+        return pod.ours.default_container
     named = {(one.container, one.path) for one in options.paths if one.container is not None}
     for entry in pod.ours.planned:
         if entry.stream == "stdout":
