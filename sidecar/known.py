@@ -450,6 +450,7 @@ class KnownFiles:
             if file.status == Status.GONE:
                 os.close(descriptor)
                 raise MisplacedError("it was let go")
+            file.pins += 1
             if file.descriptor >= 0:
                 os.close(descriptor)
             else:
@@ -458,7 +459,6 @@ class KnownFiles:
                     # The inode was used again for a new file while this one was closed.
                     file.version = version
                     self.replace(file, status)
-            file.pins += 1
             return file.descriptor
 
     def _saved_of(self, file: SourceFile) -> Saved:

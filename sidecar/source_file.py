@@ -16,7 +16,6 @@ from sidecar.journal import FileKey
 from sidecar.reach import Reach, SourceGlobs, descends
 from sidecar.settings import Source
 
-
 MAX_SKIPPED = 10_000
 """Names of one folder that are remembered as left out; more are not counted."""
 
