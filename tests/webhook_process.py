@@ -148,7 +148,7 @@ class Webhook:
             self.metrics_port = int(fields[0]["metrics"].rpartition(":")[2])
         return self
 
-    def launch(self, *, bind: str | None = None, metrics_bind: str = "127.0.0.1:0") -> None:
+    def launch(self, *, bind: str | None = None, metrics_bind: str | None = "127.0.0.1:0") -> None:
         """Start it; nothing is waited for."""
         self._process = subprocess.Popen(
             [
@@ -160,8 +160,7 @@ class Webhook:
                 str(self.config_file),
                 "--bind",
                 bind or f"{self.host}:0",
-                "--metrics-bind",
-                metrics_bind,
+                *(("--metrics-bind", metrics_bind) if metrics_bind else ()),
                 *self._flags,
             ],
             cwd=ROOT,

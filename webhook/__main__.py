@@ -28,7 +28,7 @@ from webhook.cluster import NOTHING_KNOWN, ClusterFacts
 from webhook.connections import Limits
 from webhook.events import Events
 from webhook.facts import Facts
-from webhook.flags import Flags, parse_flags
+from webhook.flags import DEFAULT_METRICS_BIND, Flags, parse_flags
 from webhook.listening import open_listening
 from webhook.metrics import Metrics
 from webhook.probes import Probes
@@ -95,15 +95,15 @@ class Webhook:
         )
         probes = Probes(is_ready=self.is_ready, render_metrics=self.metrics.render)
         listening = _open("--bind", flags.bind)
-        probing = _open("--metrics-bind", flags.metrics_bind)
+        probing = _open_probing(flags.metrics_bind)
         self.metrics.watch(self.server, self.certificates)
-        self.server.serve(probing, probes)
+        if probing is not None:
+            self.server.serve(probing, probes)
         self.server.serve(
             listening, WsgiAnswer(create_app(admissions).wsgi_app), certificates=self.certificates
         )
-        _log.info(
-            "serving", extra={"fields": {"address": _shown(listening), "metrics": _shown(probing)}}
-        )
+        fields = {"address": _shown(listening), "metrics": probing and _shown(probing)}
+        _log.info("serving", extra={"fields": fields})
 
     def _current_facts(self) -> ClusterFacts:
         return self._facts.current() if self._facts is not None else NOTHING_KNOWN
@@ -158,6 +158,21 @@ def _open(flag: str, address: tuple[str, int]) -> socket.socket:
     except OSError as error:
         got = f"{address[0]} port {address[1]} ({error.strerror or error})"
         raise SettingsError([Problem(flag, got, "an address that is free")]) from error
+
+
+def _open_probing(address: tuple[str, int]) -> socket.socket | None:
+    """Return the socket for the probes; None where only nobody asked for just this port."""
+    try:
+        return _open("--metrics-bind", address)
+    except SettingsError as error:
+        if address != DEFAULT_METRICS_BIND:
+            raise
+        # A second webhook on somebody's machine; in a pod nobody else can have it.
+        _log.warning(
+            "the metrics port is taken; going on without it",
+            extra={"fields": {"error": str(error)}},
+        )
+        return None
 
 
 def _shown(listening: socket.socket) -> str:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from runtime.logs import LEVELS
 
+DEFAULT_METRICS_BIND = ("::", 9090)
+
 _ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.%\w]*)\]|([^\[\]:]*)):([0-9]{1,5})", re.ASCII)
 
 
@@ -59,7 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--metrics-bind",
         metavar="ADDR:PORT",
         type=parse_address,
-        default=("::", 9090),
+        default=DEFAULT_METRICS_BIND,
         help="plain HTTP: /livez, /readyz and /metrics",
     )
     add("--kubeconfig", metavar="F", help="how to find the API server; else as kubectl does")

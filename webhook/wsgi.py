@@ -78,9 +78,10 @@ class WsgiAnswer:
             "wsgi.run_once": False,
         }
         for name, value in request.headers:
+            if "_" in name or name == "content-length":
+                # WSGI cannot tell `Content_Type` from `Content-Type`; and our length is right.
+                continue
             key = name.upper().replace("-", "_")
-            if key == "CONTENT_LENGTH":
-                continue  # chunks have none, and ours is right
             key = key if key == "CONTENT_TYPE" else f"HTTP_{key}"
             environ[key] = f"{environ[key]}, {value}" if key in environ else value
         return environ

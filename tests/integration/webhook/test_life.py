@@ -111,6 +111,23 @@ def test_a_port_in_use_is_named_and_ends_with_2(flag, tmp_path):
     assert "Traceback" not in said
 
 
+def test_where_the_usual_metrics_port_is_taken_it_serves_without(tmp_path):
+    """A second webhook on one machine; only who names a port insists on it."""
+    with contextlib.ExitStack() as stack:
+        for host in ("0.0.0.0", "::"):  # if somebody else has it, all the better
+            with contextlib.suppress(OSError):
+                stack.enter_context(socket.create_server((host, 9090)))
+        webhook = Webhook(tmp_path)
+        webhook.launch(metrics_bind=None)
+        try:
+            eventually(lambda: webhook.said("serving"), "serving")
+            webhook.port = int(webhook.said("serving")[0]["address"].rpartition(":")[2])
+            assert webhook.said("the metrics port is taken; going on without it")
+            assert webhook.post(review_of()).status == 200
+        finally:
+            webhook.end()
+
+
 # --- probes ---------------------------------------------------------------------------------
 
 

@@ -134,6 +134,15 @@ def test_two_content_types_are_refused(app):
     assert app.ask("POST", "/mutate", json.dumps(review_of()).encode(), headers).status == 415
 
 
+@pytest.mark.parametrize("name", ["content_type", "content_encoding"])
+def test_a_header_with_an_underscore_is_none_of_those_it_looks_like(app, name):
+    headers = [("content-type", "application/json"), (name, "text/plain")]
+    body = json.dumps(review_of()).encode()
+
+    assert app.ask("POST", "/mutate", body, headers).status == 200
+    assert app.ask("POST", "/mutate", body, headers[1:]).status == 415
+
+
 @pytest.mark.parametrize(
     "review",
     [
@@ -239,6 +248,7 @@ class Broken:
     """Breaks the promise to raise nothing."""
 
     def mutate(self, review):
+        del review
         raise SecretiveError("hunter2")
 
     validate = mutate
