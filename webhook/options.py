@@ -52,14 +52,21 @@ class Options:
     command: Mapping[str, tuple[str, ...]]
     redact: tuple[str, ...]
     """The operator's patterns and what was added to them; all are known."""
-    refuses_files: Fault | None
-    """Why no path may be collected."""
-    refuses_stdout: Fault | None
-    """Why no stdout may be collected."""
+    unprotected: tuple[Fault, ...]
+    """What would have protected lines and could not be honoured."""
     faults: tuple[Fault, ...]
-    """What could not be honoured."""
+    """What could not be honoured, the above among it."""
     more_faults: int
     """Further paths that were too many to name."""
+
+    def refuses_path(self, request: PathRequest) -> Fault | None:
+        """Return why the path may not be collected; its own `exclude` makes up for the pod's."""
+        excluded = EXCLUDE if "exclude" in request.own else None
+        return next((cause for cause in self.unprotected if cause.subject != excluded), None)
+
+    def refuses_stdout(self) -> Fault | None:
+        """Return why no stdout may be collected: `exclude` is about files."""
+        return next((cause for cause in self.unprotected if cause.subject != EXCLUDE), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +87,7 @@ class _Reader:
         self._shared = shared
         self._allowed = allowed
         self.faults: list[Fault] = []
-        self.unprotected: dict[str, Fault] = {}
+        self.unprotected: list[Fault] = []
 
     def find(self, key: str, parse: Parser, *, protects: bool = False) -> _Found | None:
         """Return the value of pod or namespace, or None where neither has a usable one."""
@@ -111,7 +118,7 @@ class _Reader:
         """Take down what cannot be honoured."""
         self.faults.append(fault)
         if protects:
-            self.unprotected.setdefault(fault.subject, fault)
+            self.unprotected.append(fault)
 
     def is_allowed(self, key: str) -> bool:
         """Return whether a pod's author may set `key`."""
@@ -143,7 +150,6 @@ def read_options(pod: Pod, namespace: Namespace | None, settings: OperatorConfig
     from_pod = paths.from_pod if paths is not None else True
     path_list = paths.value if paths is not None else PathList()
     requests = _requests(path_list, reader, from_pod=from_pod)
-    faults = reader.unprotected
     return Options(
         choices=replace(settings.defaults, **given) if given else settings.defaults,
         given=frozenset(PREFIX + name.replace("_", "-") for name in given),
@@ -151,8 +157,7 @@ def read_options(pod: Pod, namespace: Namespace | None, settings: OperatorConfig
         paths_from_pod=from_pod,
         command=command.value if command is not None else {},
         redact=redact,
-        refuses_files=next(iter(faults.values()), None),
-        refuses_stdout=next((faults[key] for key in faults if key != EXCLUDE), None),
+        unprotected=tuple(reader.unprotected),
         faults=tuple(reader.faults),
         more_faults=path_list.rest_count - len(path_list.rest),
     )

@@ -91,7 +91,7 @@ class _Planner:
         """Return the paths whose container is known and which nothing forbids from the start."""
         found: dict[tuple[str, Segments], Wanted] = {}
         for request in self._options.paths:
-            cause = self._options.refuses_files
+            cause = self._options.refuses_path(request)
             if cause is not None:
                 self._refuse(request, cause.reason, unprotected(cause), from_pod=cause.from_pod)
                 continue

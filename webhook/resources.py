@@ -22,8 +22,6 @@ _LEAST = {"cpu": NANO // 1000, "memory": 16 * 2**20 * NANO}
 _STEP = {"cpu": NANO // 1000}
 """The granularity of a figure that is worked out; of everything else a whole byte."""
 _OF_CLASS = ("cpu", "memory")
-_REQUEST = {"cpu": "cpu_request", "memory": "memory_request"}
-_LIMIT = {"cpu": "cpu_limit", "memory": "memory_limit"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +74,8 @@ def work_out_figures(
     for resource in dict.fromkeys((*settings.requests, *settings.limits)):
         if _is_pod_level(pod, resource):
             # A request would have to fit into the pod's, and a limit alone becomes a request.
+            if _authored(resource, options) != (None, None):
+                warnings.append(f"spec.resources has the pod's {resource}: the sidecar has none")
             continue
         chosen = _chosen(resource, options, settings)
         if is_guaranteed and resource in _OF_CLASS:
@@ -109,8 +109,7 @@ def _rendered(figures: Iterable[_Figure]) -> dict[str, dict[str, str]]:
 
 def _chosen(resource: str, options: Options, settings: OperatorConfig) -> _Figure:
     """Return the author's figures where there are some, else the operator's, made consistent."""
-    authored_request = getattr(options.choices, _REQUEST.get(resource, ""), None)
-    authored_limit = getattr(options.choices, _LIMIT.get(resource, ""), None)
+    authored_request, authored_limit = _authored(resource, options)
     request = parse_quantity(authored_request or settings.requests.get(resource)) or 0
     limit = parse_quantity(authored_limit or settings.limits.get(resource))
     if limit is not None and request > limit:
@@ -122,6 +121,15 @@ def _chosen(resource: str, options: Options, settings: OperatorConfig) -> _Figur
         request_is_authored=authored_request is not None,
         limit_is_authored=authored_limit is not None,
     )
+
+
+def _authored(resource: str, options: Options) -> tuple[str | None, str | None]:
+    choices = options.choices
+    figures = {
+        "cpu": (choices.cpu_request, choices.cpu_limit),
+        "memory": (choices.memory_request, choices.memory_limit),
+    }
+    return figures.get(resource, (None, None))
 
 
 def _guaranteed(figure: _Figure, settings: OperatorConfig) -> _Figure:

@@ -103,7 +103,7 @@ def plan_stdout(
     from_pod = STDOUT in pod.annotations
     containers, faults = _asked(pod, options, from_pod=from_pod)
     mirrored: list[Mirrored] = []
-    cause = options.refuses_stdout
+    cause = options.refuses_stdout()
     for container in {found.name: found for found in (*containers, *more)}.values():
         obstacle = None if options.choices.collector == "node" else _obstacle(container, options)
         mends = from_pod
