@@ -7,7 +7,7 @@ Where the author has such a name, all of ours end in `-x2` (`-x3`, …).
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,19 +55,15 @@ class Ours:
     """What of a pod is ours."""
 
     volumes: frozenset[str]
-    suffix: str
-    """What the names of our volumes end in."""
     sidecar_is_native: bool | None
     """Which list the sidecar already stands in; None without one."""
-    mirrored: frozenset[str]
-    """The containers whose command the mirror already stands in front of."""
     planned: tuple[Planned, ...] = ()
     """What our status says is collected."""
     default_container: str | None = None
     """The container that was meant where none was named; None where that is not known."""
 
 
-NOTHING_OURS = Ours(frozenset(), "", None, frozenset())
+NOTHING_OURS = Ours(frozenset(), None)
 
 
 def is_ours(container: Raw) -> bool:
@@ -103,26 +99,32 @@ def find_ours(
     status: object, inits: Sequence[Raw], apps: Sequence[Raw], volumes: Sequence[Raw]
 ) -> Ours:
     """Return what is ours among the parts of a raw pod; `status` is our annotation, if any."""
-    marked = [container for container in (*inits, *apps) if is_ours(container)]
-    mirrored = frozenset(
-        str(container["name"]) for container in (*inits, *apps) if _is_mirrored(container)
-    )
+    everyone = (*inits, *apps)
+    marked = [container for container in everyone if is_ours(container)]
     planned = _planned(status)
-    if not marked and not mirrored and not planned:
+    if not marked and not planned and not any(_is_mirrored(one) for one in everyone):
         return NOTHING_OURS
-    named = [*_mounted((*inits, *apps)), *(entry.volume for entry in planned if entry.is_new)]
-    names = [str(volume["name"]) for volume in volumes]
-    suffix = _suffix([*named, *sorted(names, reverse=True)])
-    # An agent of the node that reads stdout alone needs no volume: then none is ours.
-    has_volumes = bool(marked or mirrored or named)
     return Ours(
-        volumes=frozenset(str(v["name"]) for v in volumes if has_volumes and _fits(v, suffix)),
-        suffix=suffix,
+        volumes=_our_volumes(everyone, volumes, planned),
         sidecar_is_native=_sidecar_is_native(inits, apps),
-        mirrored=mirrored,
         planned=planned,
         default_container=_default_container(marked),
     )
+
+
+def _our_volumes(
+    everyone: Sequence[Raw], volumes: Sequence[Raw], planned: Iterable[Planned]
+) -> frozenset[str]:
+    """Return the names of our volumes, those too that are mounted and have been taken away."""
+    known = [name for name, path, one in _mounts(everyone) if _is_our_path(path, one)]
+    known += [entry.volume for entry in planned if entry.is_new]
+    if not known and not any(is_ours(one) or _is_mirrored(one) for one in everyone):
+        return frozenset()  # an agent of the node that reads stdout alone needs no volume
+    names = {str(volume["name"]) for volume in volumes}
+    suffix = _suffix([*known, *sorted(names, reverse=True)])
+    there = {str(volume["name"]) for volume in volumes if _fits(volume, suffix)}
+    mounted = {name for name, _, _ in _mounts(everyone)}
+    return frozenset(there | {name for name in mounted - names if _is_name(name, suffix)})
 
 
 def _is_mirrored(container: Raw) -> bool:
@@ -148,18 +150,17 @@ def _planned(status: object) -> tuple[Planned, ...]:
     )
 
 
-def _mounted(containers: Iterable[Raw]) -> list[str]:
-    """Return the volumes mounted where only we mount something."""
-    return [
-        str(mount.get("name"))
-        for container in containers
-        if isinstance(container.get("volumeMounts"), list)
-        for mount in container["volumeMounts"]
-        if isinstance(mount, dict) and _is_our_path(mount.get("mountPath"), container)
-    ]
+def _mounts(containers: Iterable[Raw]) -> Iterator[tuple[str, object, Raw]]:
+    """Yield the volume, the path and the container of each mount."""
+    for container in containers:
+        listed = container.get("volumeMounts")
+        for mount in listed if isinstance(listed, list) else ():
+            if isinstance(mount, dict):
+                yield str(mount.get("name")), mount.get("mountPath"), container
 
 
 def _is_our_path(path: object, container: Raw) -> bool:
+    """Return whether only we mount something at `path`."""
     if not isinstance(path, str):
         return False
     return path.startswith(ROOT + "/") or (path == TOKEN_DIR and is_ours(container))
@@ -171,9 +172,13 @@ def _suffix(names: Iterable[str]) -> str:
     return next((match[1] or "" for match in matches if match), "")
 
 
+def _is_name(name: str, suffix: str) -> bool:
+    match = _VOLUME.fullmatch(name)
+    return match is not None and (match[1] or "") == suffix
+
+
 def _fits(volume: Raw, suffix: str) -> bool:
-    match = _VOLUME.fullmatch(str(volume["name"]))
-    if match is None or (match[1] or "") != suffix:
+    if not _is_name(str(volume["name"]), suffix):
         return False
     source = "secret" if str(volume["name"]).startswith(BACKEND_VOLUME_PREFIX) else "emptyDir"
     return source in volume
