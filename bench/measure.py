@@ -113,7 +113,9 @@ def drain(start: Start, receiver: Sink, lines: int, *, seconds: float = 300) -> 
     with running(start) as process:
         started_at = time.monotonic()
         seen, quiet_since = before["bytes"], time.monotonic()
-        while time.monotonic() - started_at < seconds and process.poll() is None:
+        while time.monotonic() - started_at < seconds:
+            if process.poll() is not None:
+                raise RuntimeError(f"{start.command[0]} ended with status {process.returncode}")
             counts = receiver.counts()
             if counts["lines"] - before["lines"] >= lines:
                 break

@@ -14,8 +14,8 @@ from contract import record
 from runtime.settings import Key, ValueProblem
 from sidecar.backends.answers import Answer, Backend, Sender
 from sidecar.backends.bulk_answer import classify_items
-from sidecar.backends.connection import HttpAnswer
 from sidecar.backends.ecs import ecs_constants
+from sidecar.backends.http_answer import HttpAnswer
 from sidecar.backends.http_sender import HttpSender
 from sidecar.backends.http_wire import HEADERS, HttpWire, target_of
 from sidecar.backends.templated import TemplateEncoder

@@ -6,14 +6,9 @@ from email.utils import parsedate_to_datetime
 from typing import Protocol
 
 from sidecar.backends.answers import Answer, Delivered, Hold, Refused, Retry, TooLarge
-from sidecar.backends.connection import (
-    MAX_ANSWER_BYTES,
-    ConnectError,
-    ExchangeError,
-    HttpAnswer,
-    HttpConnection,
-)
+from sidecar.backends.connection import ConnectError, ExchangeError, HttpConnection
 from sidecar.backends.credentials import Credentials, CredentialsError, tls_contexts
+from sidecar.backends.http_answer import MAX_ANSWER_BYTES, HttpAnswer
 from sidecar.batch import Batch, Piece
 from sidecar.settings import BackendSettings
 

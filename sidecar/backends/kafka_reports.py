@@ -40,6 +40,8 @@ class Failure:
     index: int
     """In its batch."""
     error: "KafkaError"
+    size: int
+    """Bytes of its value."""
 
 
 def is_lasting(trouble: "KafkaError | None") -> bool:
@@ -47,33 +49,44 @@ def is_lasting(trouble: "KafkaError | None") -> bool:
     return trouble is not None and (trouble.fatal() or trouble.name() in _LASTING)
 
 
+def classify_trouble(trouble: "KafkaError | None") -> Answer:
+    """Say what a batch came to of which nobody knows anything."""
+    name = "timeout" if trouble is None else trouble.name()
+    reason = "kafka_" + name.lstrip("_").lower()
+    return Hold(reason) if name in _OPERATORS else Retry(reason)
+
+
 def classify_failures(
-    failures: Sequence[Failure], count: int, trouble: "KafkaError | None"
+    failures: Sequence[Failure], count: int, trouble: "KafkaError | None", limit: int | None
 ) -> Answer:
     """Say what became of a batch of `count` messages.
 
     Args:
-        failures: those that the client gave up, in their order; none where no report came in
-            time, or where the rest was given up by us.
+        failures: those that the client gave up, at least one; all others are stored.
         count: messages in the batch.
-        trouble: the client's latest complaint, which tells more than a time-out does.
+        trouble: the client's complaint, which tells more than a time-out does.
+        limit: bytes that brokers take at a time, if they say so.
     """
-    names = [failure.error.name() for failure in failures]
-    if count > 1 and names and len(names) == count and set(names) <= _TOO_LARGE:
-        # A broker refuses whole sets of messages: halves tell which one is to blame.
-        return TooLarge()
+    names = {failure.error.name() for failure in failures}
     rejected = tuple(
-        (failure.index, "too_large" if name in _TOO_LARGE else "rejected")
-        for failure, name in zip(failures, names, strict=True)
-        if name in _REFUSED or (name in _TOO_LARGE and count == 1)
-    )
-    retry = tuple(
-        failure.index
+        (failure.index, reason)
         for failure in failures
-        if failure.index not in {index for index, _ in rejected}
+        if (reason := _rejection(failure, alone=count == 1, limit=limit)) is not None
     )
-    if rejected or 0 < len(retry) < count:
+    if rejected or len(failures) < count:
+        refused = {index for index, _ in rejected}
+        retry = tuple(failure.index for failure in failures if failure.index not in refused)
         return Partly(retry=retry, rejected=rejected)
-    name = trouble.name() if trouble is not None else (names or ["timeout"])[0]
-    reason = "kafka_" + name.lstrip("_").lower()
-    return Hold(reason) if name in _OPERATORS else Retry(reason)
+    if names <= _TOO_LARGE:
+        # Brokers refuse whole sets of messages: halves tell which one is to blame.
+        return TooLarge()
+    return classify_trouble(trouble or failures[0].error)
+
+
+def _rejection(failure: Failure, *, alone: bool, limit: int | None) -> str | None:
+    """Return why a message will never be taken, None if it may be."""
+    name = failure.error.name()
+    if name in _REFUSED:
+        return "rejected"
+    too_large = alone or (limit is not None and failure.size > limit)
+    return "too_large" if name in _TOO_LARGE and too_large else None

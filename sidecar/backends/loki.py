@@ -17,8 +17,8 @@ from collections.abc import Callable, Hashable, Sequence
 from contract import record
 from runtime.settings import Key, ValueProblem, parse_text
 from sidecar.backends.answers import Answer, Backend, Sender
-from sidecar.backends.connection import HttpAnswer
 from sidecar.backends.groups import Group, attempt_each, split
+from sidecar.backends.http_answer import HttpAnswer
 from sidecar.backends.http_sender import HttpSender
 from sidecar.backends.http_wire import HEADERS, HttpWire, target_of
 from sidecar.backends.loki_labels import DEFAULT_LABELS, label_facts, parse_labels

@@ -6,7 +6,7 @@ Source: Loki 2.4 to 3.x, pkg/ingester/stream.go and pkg/validation/validate.go.
 import re
 
 from sidecar.backends.answers import Answer, Delivered, LeftOut, Refused
-from sidecar.backends.connection import HttpAnswer
+from sidecar.backends.http_answer import HttpAnswer
 from sidecar.backends.http_sender import classify_status
 
 MAX_ANSWER_BYTES = 1024 * 1024

@@ -16,8 +16,8 @@ import orjson
 from contract import VERSION, record
 from runtime.settings import Key, ValueProblem
 from sidecar.backends.answers import Answer, Backend, Delivered, LeftOut, Sender
-from sidecar.backends.connection import HttpAnswer
 from sidecar.backends.groups import split
+from sidecar.backends.http_answer import HttpAnswer
 from sidecar.backends.http_sender import HttpSender
 from sidecar.backends.http_wire import HEADERS, HttpWire, target_of
 from sidecar.backends.templated import MAX_TEMPLATES, TemplateEncoder

@@ -16,8 +16,8 @@ from sidecar.backends.connection import (
     connect,
     early_bytes,
     poll,
-    time_left,
 )
+from sidecar.backends.http_answer import time_left
 from sidecar.batch import Piece
 from sidecar.url import Url
 

@@ -5,7 +5,7 @@ import pytest
 
 from runtime.settings import ValueProblem
 from sidecar.backends.answers import Answer, Delivered, Hold, LeftOut, Refused, Retry
-from sidecar.backends.connection import HttpAnswer
+from sidecar.backends.http_answer import HttpAnswer
 from sidecar.backends.loki import LokiBackend, parse_tenant
 from sidecar.backends.loki_labels import parse_labels
 from sidecar.backends.loki_refusals import classify_refusal

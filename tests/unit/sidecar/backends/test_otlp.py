@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from runtime.settings import ValueProblem
 from sidecar.backends.answers import Answer, Delivered, LeftOut
-from sidecar.backends.connection import HttpAnswer
+from sidecar.backends.http_answer import HttpAnswer
 from sidecar.backends.http_sender import HttpSender
 from sidecar.backends.otlp import parse_header_name, to_any_value
 from sidecar.batch import Batch
@@ -100,7 +100,7 @@ _JSON = st.recursive(
 
 
 def test_a_number_that_is_none_of_otlps_becomes_a_double():
-    assert to_any_value(b"18446744073709551615") == b'{"doubleValue":1.8446744073709552e19}'
+    assert to_any_value(b"18446744073709551615") == b'{"doubleValue":1.8446744073709552e+19}'
 
 
 @settings(max_examples=60, deadline=None)
