@@ -1,0 +1,44 @@
+"""Servers on a plain JVM: their published artifacts are fetched by Maven, then started."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.servers.programs import program
+
+HERE = Path(__file__).resolve().parent
+FETCH_SECONDS = 600
+
+
+def java() -> str:
+    """Return the path of a JVM, 17 or newer; skip without one."""
+    found = program("java")
+    run = subprocess.run([found, "-version"], capture_output=True, text=True, check=True)
+    number = run.stderr.partition('"')[2].partition('"')[0].partition(".")[0]
+    if not number.isdigit() or int(number) < 17:
+        pytest.skip(f"the JVM here is too old: {run.stderr.splitlines()[0]}")
+    return found
+
+
+def class_path(name: str, folder: Path) -> str:
+    """Fetch the artifacts that `name/pom.xml` lists; return them as a class path.
+
+    What Maven has fetched once it keeps in its own cache.
+    """
+    maven = program("mvn")
+    target = folder / "lib"
+    command = [
+        maven,
+        "--quiet",
+        "--batch-mode",
+        f"--file={HERE / name / 'pom.xml'}",
+        "dependency:copy-dependencies",
+        f"-DoutputDirectory={target}",
+    ]
+    run = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=FETCH_SECONDS, cwd=folder
+    )
+    if run.returncode != 0:
+        pytest.skip(f"the artifacts of {name} cannot be had here: {run.stdout[-500:]}")
+    return f"{target}/*"
