@@ -86,7 +86,7 @@ def _means_the_same(key: str, there: Any, wanted: str) -> bool:
 
 def _appended(there: Any, path: str, wanted: Sequence[Json], *, key: str) -> list[Operation]:
     """Return the operations that add to a list what it lacks; one for the whole of a new list."""
-    if not there:
+    if not there or not isinstance(there, list):
         return [_add(path, list(wanted))] if wanted else []
     known = {_identity(element, key) for element in there}
     return [
@@ -96,6 +96,8 @@ def _appended(there: Any, path: str, wanted: Sequence[Json], *, key: str) -> lis
 
 def _identity(element: Any, key: str) -> Any:
     value = element.get(key) if isinstance(element, dict) else None
+    if not isinstance(value, (str, int)):
+        return None
     return segments(value) if key == "mountPath" and isinstance(value, str) else value
 
 

@@ -1,5 +1,6 @@
 """What must hold for any pod, whoever wrote it: generated pods, and pods that are no pods."""
 
+import copy
 import json
 import random
 import re
@@ -240,6 +241,31 @@ def test_no_json_pod_raises(pod, config):
 
     assert admission.outcome in {"injected", "partial", "skipped", "none"}
     assert all(text.isprintable() for text in admission.warnings)
+    json.dumps(admission.patch)
+
+
+def places_in(value):
+    """Return every (parent, key) in a JSON value."""
+    found = []
+    children = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, inner in children:
+        found.append((value, key))
+        if isinstance(inner, (dict, list)):
+            found += places_in(inner)
+    return found
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@given(pod=pods(), config=st.sampled_from(CONFIGS), data=st.data())
+def test_no_injected_pod_raises_whatever_became_of_it(pod, config, data):
+    first = admit_pod(pod, "shop", settings=config, facts=MODERN)
+    once = copy.deepcopy(apply(pod, first))
+    for _ in range(data.draw(st.integers(1, 3))):
+        parent, key = data.draw(st.sampled_from(places_in(once)))
+        if not isinstance(parent, list) or key < len(parent):
+            parent[key] = data.draw(anything)
+    admission = admit_pod(once, "shop", settings=config, facts=MODERN)
+
     json.dumps(admission.patch)
 
 
