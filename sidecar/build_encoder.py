@@ -1,4 +1,6 @@
-"""Builds encode.c into the library that `sidecar.native` loads: `python -m sidecar.build_encoder`.
+"""Builds the C files into the library that `sidecar.native` loads.
+
+`python -m sidecar.build_encoder`, or `make encoder`.
 
 It needs a C compiler (`$CC`, else `cc`) and nothing else. Flags for a variant (sanitizers) and
 another target may be given: see `--help`.
@@ -14,7 +16,7 @@ from pathlib import Path
 
 from sidecar.native import LIBRARY
 
-SOURCE = Path(__file__).parent / "encode.c"
+SOURCES = tuple(Path(__file__).parent / name for name in ("encode.c", "lines.c", "objects.c"))
 FLAGS = ("-std=c11", "-O2", "-shared", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra")
 
 
@@ -28,7 +30,7 @@ def build(target: Path, *, flags: Sequence[str] = (), compiler: str = "cc") -> N
     target.parent.mkdir(parents=True, exist_ok=True)
     # Beside the target and renamed: a running sidecar has the old one mapped.
     fresh = target.with_name(f"{target.name}.{os.getpid()}")
-    command = [*shlex.split(compiler), *FLAGS, *flags, "-o", str(fresh), str(SOURCE)]
+    command = [*shlex.split(compiler), *FLAGS, *flags, "-o", str(fresh), *map(str, SOURCES)]
     try:
         subprocess.run(command, check=True)  # noqa: S603 - the compiler that the builder named
         fresh.replace(target)

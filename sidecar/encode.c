@@ -7,20 +7,10 @@
  * Every write is covered by one check per record: `most_bytes` is never less than what the
  * record can take.
  */
-#include <stdint.h>
-#include <string.h>
-
-#if defined(__SSE2__) && !defined(SIDETAIL_PORTABLE)
-#include <emmintrin.h>
-#define HAVE_SSE2 1
-#endif
-
-#define EXPORT __attribute__((visibility("default")))
-
-typedef uint8_t byte;
+#include "text.h"
 
 /* Changes whenever a caller of another version could go wrong: see sidecar/native.py. */
-enum { INTERFACE = 3 };
+enum { INTERFACE = 4 };
 
 /* Operations of a template's program: see sidecar/wire.py for what they mean. */
 enum {
@@ -33,14 +23,6 @@ enum { CLOCK_RFC3339, CLOCK_MICROSECONDS, CLOCK_NANOSECONDS, CLOCK_EVENT_TIME };
 
 /* Numbers that each operation is followed by. A literal is two: place and length. */
 static const byte operands[OPERATIONS] = {2, 1, 1, 1, 1, 5, 5, 16, 8, 16, 4, 1, 2};
-
-/* Bits of `marks`: see sidecar/transform/records.py. */
-enum {
-    SEVERITY_MASK = 7, IOSTREAM_SHIFT = 3, IOSTREAM_MASK = 3, ERROR_SHIFT = 5, ERROR_MASK = 7,
-    PARSED_APART = 1 << 8, REDACTED = 1 << 9
-};
-#define NO_TIME INT64_MIN
-enum { SECOND = 1000000000 };
 
 /* One call's work; sidecar/native.py fills it in as an array of 64-bit numbers. */
 struct job {
@@ -100,72 +82,6 @@ struct second {
 
 /* ---- UTF-8 ---- */
 
-/* Return how many bytes at `in` belong to one character, or to the piece of one that CPython's
- * decoder replaces by a single U+FFFD (the longest valid beginning of a sequence, or one byte).
- * `*valid` says which. `*in` is not ASCII. Source: Unicode 15, 3.9, table 3-7.
- */
-static inline int sequence(const byte *in, const byte *end, int *valid)
-{
-    byte lead = in[0], low = 0x80, high = 0xBF;
-    int length;
-
-    *valid = 0;
-    if (lead >= 0xC2 && lead <= 0xDF) {
-        length = 2;
-    } else if (lead >= 0xE0 && lead <= 0xEF) {
-        length = 3;
-        if (lead == 0xE0)
-            low = 0xA0;
-        if (lead == 0xED)
-            high = 0x9F;
-    } else if (lead >= 0xF0 && lead <= 0xF4) {
-        length = 4;
-        if (lead == 0xF0)
-            low = 0x90;
-        if (lead == 0xF4)
-            high = 0x8F;
-    } else {
-        return 1;
-    }
-    if (end - in < 2 || in[1] < low || in[1] > high)
-        return 1;
-    for (int at = 2; at < length; at++)
-        if (end - in <= at || (in[at] & 0xC0) != 0x80)
-            return at;
-    *valid = 1;
-    return length;
-}
-
-static int is_utf8(const byte *in, const byte *end)
-{
-    while (in < end) {
-        uint64_t eight;
-        int valid;
-
-        if (end - in >= 8) {
-            memcpy(&eight, in, 8);
-            if (!(eight & UINT64_C(0x8080808080808080))) {
-                in += 8;
-                continue;
-            }
-        }
-        if (*in < 0x80) {
-            in++;
-            continue;
-        }
-        in += sequence(in, end, &valid);
-        if (!valid)
-            return 0;
-    }
-    return 1;
-}
-
-static inline byte *put(byte *out, const void *bytes, int64_t length)
-{
-    memcpy(out, bytes, (size_t)length);
-    return out + length;
-}
-
 static inline byte *put_character(byte *out, const byte **in, const byte *end, int *invalid)
 {
     int valid, length = sequence(*in, end, &valid);
@@ -200,7 +116,7 @@ static byte *put_utf8(byte *out, struct record *record)
 /* ---- JSON strings ---- */
 
 /* What orjson writes for the characters that cannot stand as they are. */
-static byte *put_escape(byte *out, byte character)
+static inline byte *put_escape(byte *out, byte character)
 {
     static const char hex[] = "0123456789abcdef";
     static const char letters[] = "btn\0fr"; /* for \b \t \n (VT) \f \r */
@@ -218,68 +134,31 @@ static byte *put_escape(byte *out, byte character)
     return out;
 }
 
-static inline int is_special(byte character)
-{
-    return character < 0x20 || character == '"' || character == '\\' || character >= 0x80;
-}
-
 #ifdef HAVE_SSE2
-/* Store sixteen bytes and return which of them are special, one bit each. */
-static inline unsigned copy_sixteen(byte *out, const byte *in)
-{
-    __m128i sixteen = _mm_loadu_si128((const __m128i *)(const void *)in);
-    /* Signed: less than a space are the control characters and all bytes from 0x80 on. */
-    __m128i special = _mm_cmplt_epi8(sixteen, _mm_set1_epi8(' '));
-
-    special = _mm_or_si128(special, _mm_cmpeq_epi8(sixteen, _mm_set1_epi8('"')));
-    special = _mm_or_si128(special, _mm_cmpeq_epi8(sixteen, _mm_set1_epi8('\\')));
-    _mm_storeu_si128((__m128i *)(void *)out, sixteen);
-    return (unsigned)_mm_movemask_epi8(special);
-}
-#endif
-
-/* Copy what stands as it is up to the first special character, or `end`. May write up to
- * 16 bytes more than it says (`fixed_bytes` has room for them).
+/* Write sixteen bytes of a message escaped, as far as they are ASCII; return how many were. May
+ * write up to 16 bytes more than it says (`fixed` has room for them).
  */
-static inline byte *put_simple(byte *out, const byte **at, const byte *end, const byte *readable)
+static inline int64_t put_sixteen(byte **out, const byte *in)
 {
-    const byte *in = *at;
-#ifdef HAVE_SSE2
-    while (readable - in >= 16) {
-        unsigned mask = copy_sixteen(out, in);
-        int clear;
+    unsigned mask = special_of_sixteen(in);
+    int64_t done = 0;
 
-        if (end - in < 16)
-            mask |= 1U << (end - in);
-        if (!mask) {
-            in += 16;
-            out += 16;
-            continue;
-        }
-        clear = __builtin_ctz(mask);
-        *at = in + clear;
-        return out + clear;
-    }
-#else
-    (void)readable;
-    while (end - in >= 8) {
-        const uint64_t ones = UINT64_C(0x0101010101010101), tops = ones << 7;
-        uint64_t eight, quote, backslash;
+    for (; mask; mask &= mask - 1) {
+        int64_t at = __builtin_ctz(mask);
 
-        memcpy(&eight, in, 8);
-        quote = eight ^ (ones * '"');
-        backslash = eight ^ (ones * '\\');
-        if ((eight | (eight - ones * ' ') | (quote - ones) | (backslash - ones)) & tops)
-            break;
-        out = put(out, in, 8);
-        in += 8;
+        memcpy(*out, in + done, 16);
+        *out += at - done;
+        done = at;
+        if (in[at] >= 0x80)
+            return done;
+        *out = put_escape(*out, in[at]);
+        done++;
     }
-#endif
-    while (in < end && !is_special(*in))
-        *out++ = *in++;
-    *at = in;
-    return out;
+    memcpy(*out, in + done, 16);
+    *out += 16 - done;
+    return 16;
 }
+#endif
 
 static byte *put_json(byte *out, struct record *record)
 {
@@ -287,11 +166,26 @@ static byte *put_json(byte *out, struct record *record)
     int invalid = 0;
 
     while (in < end) {
-        out = put_simple(out, &in, end, record->readable);
+#ifdef HAVE_SSE2
+        /* Twice sixteen: behind what is done, sixteen bytes more are read. */
+        while (end - in >= 16 && record->readable - in >= 32) {
+            int64_t done = put_sixteen(&out, in);
+
+            in += done;
+            if (done < 16)
+                break;
+        }
+#endif
+        while (in < end && *in < 0x80) {
+            const byte *simple = in;
+
+            in = skip_simple(in, end, record->readable);
+            out = put(out, simple, in - simple);
+            if (in < end && *in < 0x80)
+                out = put_escape(out, *in++);
+        }
         while (in < end && *in >= 0x80)
             out = put_character(out, &in, end, &invalid);
-        if (in < end && is_special(*in))
-            out = put_escape(out, *in++);
     }
     record->invalid = invalid;
     return out;
@@ -749,7 +643,7 @@ static void prepare(struct context *context)
 {
     const int64_t *at = context->program, *end = at + context->job->program_length;
 
-    context->fixed = 64; /* the frame's digits, and the slack of put_simple */
+    context->fixed = 64; /* the frame's digits, and the slack of put_sixteen */
     for (; at < end && context->steps < MOST_STEPS; at += 1 + operands[*at]) {
         add_bounds(context, *at, at + 1);
         if (!add_constant(context, *at, at + 1))
@@ -859,19 +753,6 @@ EXPORT int64_t sidetail_encode(const byte *text, const byte *parsed, const byte 
             job->record_ends[job->done] = job->size;
     }
     return ALL;
-}
-
-/* Return how many newlines there are: CPython's bytes.count looks at one byte after the other. */
-EXPORT int64_t sidetail_count_lines(const byte *text, int64_t length)
-{
-    const byte *end = text + length;
-    int64_t count = 0;
-
-    while ((text = memchr(text, '\n', (size_t)(end - text)))) {
-        text++;
-        count++;
-    }
-    return count;
 }
 
 EXPORT int64_t sidetail_interface(void)

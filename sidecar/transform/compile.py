@@ -19,14 +19,7 @@ from sidecar.transform.filter import drop_empty, drop_matching, keep_matching
 from sidecar.transform.hold import hold_open
 from sidecar.transform.lines import read_lines
 from sidecar.transform.multiline import join_by_first_line, join_by_rules, join_lines
-from sidecar.transform.parse import (
-    ParseMessage,
-    parse_auto,
-    parse_auto_messages,
-    parse_json,
-    parse_logfmt,
-    parse_messages,
-)
+from sidecar.transform.parse import PARSERS, ParseMessage, parse_messages
 from sidecar.transform.partials import join_partials
 from sidecar.transform.records import Records
 
@@ -37,12 +30,6 @@ Transform = Callable[[Block], Records]
 _Step = Callable[[Records], Records]
 _Join = Callable[[Records, bool], Records]
 """(records, flush) → records, some of them perhaps open."""
-
-_PARSERS: dict[str, ParseMessage] = {
-    "json": parse_json,
-    "logfmt": parse_logfmt,
-    "auto": parse_auto,
-}
 
 
 def compile_transform(source: Source, limits: Limits) -> Transform:
@@ -103,12 +90,10 @@ def _steps(source: Source) -> Sequence[_Step]:
 
 
 def _redact_and_parse(source: Source) -> Sequence[_Step]:
-    parse = _PARSERS.get(source.format)
+    parse = PARSERS.get(source.format)
     if source.redact:
         return [_redact(source, parse)]
-    if source.format == "auto":
-        return [parse_auto_messages]
-    return [] if parse is None else [parse_messages(parse)]
+    return [] if parse is None else [parse_messages(source.format)]
 
 
 def _redact(source: Source, parse: ParseMessage | None) -> _Step:

@@ -11,6 +11,7 @@ from operator import add
 from typing import Final
 
 from sidecar.block import Block
+from sidecar.native import library
 from sidecar.transform.lines import columns_of, line_ends, read_lines, with_columns
 from sidecar.transform.records import (
     IOSTREAM_SHIFT,
@@ -30,10 +31,19 @@ _NO_HEAD: Final[_Head] = (0, NO_TIME, 0)
 
 def undo_cri(block: Block) -> Records:
     """Return the records of a block of CRI lines."""
-    records = with_columns(read_lines(block))
+    records = read_lines(block)
+    native = library()
+    if native is not None and records.columns is None:
+        columns = native.split_cri(records.text, records.start, records.count)
+        return replace(records, columns=columns)
+    return undo_heads(with_columns(records))
+
+
+def undo_heads(records: Records) -> Records:
+    """Return the records of CRI lines that were split already; lines.c does the same."""
     columns = columns_of(records)
     # From where the line begins up to its newline: a part may end with a CR of its text.
-    ends = line_ends(records.text)
+    ends = line_ends(records.text)[: records.count]
     spans = zip(columns.begins, ends, strict=True)
     heads = [_read_head(records.text[begin:end]) for begin, end in spans]
     lengths, times, marks = zip(*heads, strict=True) if heads else ((), (), ())

@@ -13,9 +13,11 @@ from typing import Final
 import orjson
 
 from sidecar.block import Block
+from sidecar.native import ReadObjects, library
 from sidecar.transform.cri import STREAMS
 from sidecar.transform.lines import columns_of, read_lines, with_columns
 from sidecar.transform.records import NO_TIME, PARTIAL, Records, time_columns
+from sidecar.transform.severity import SPELLINGS
 from sidecar.transform.tight import messages_of
 from sidecar.transform.times import parse_rfc3339
 
@@ -27,6 +29,29 @@ _NO_STREAM: Final = 0
 def undo_docker(block: Block) -> Records:
     """Return the records of a block of Docker's lines."""
     records = with_columns(read_lines(block))
+    native = library()
+    if native is not None:
+        read = native.read_objects("docker", records.text, columns_of(records), SPELLINGS)
+        if not read.unsure:
+            return _with_texts(records, read)
+    return undo_lines(records)
+
+
+def _with_texts(records: Records, read: ReadObjects) -> Records:
+    """Return the records with the texts that objects.c has read."""
+    columns = read.columns
+    columns = replace(
+        columns,
+        begins=columns.parsed_begins or columns.begins,
+        ends=columns.parsed_ends or columns.ends,
+        parsed_begins=None,
+        parsed_ends=None,
+    )
+    return replace(records, text=read.text, columns=columns)
+
+
+def undo_lines(records: Records) -> Records:
+    """Return the records of Docker's lines that were split already; objects.c does the same."""
     columns = columns_of(records)
     lines = [_read_line(message) for message in messages_of(records)]
     texts, times, marks = zip(*lines, strict=True) if lines else ((), (), ())

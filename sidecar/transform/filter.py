@@ -2,29 +2,29 @@
 
 import re
 from array import array
-from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import accumulate
+from itertools import accumulate, compress
+from operator import lt, sub
 from typing import TYPE_CHECKING, Final
 
 from sidecar.transform.lines import columns_of, with_columns
 from sidecar.transform.records import Columns, Records, pack_left_out
-from sidecar.transform.tight import Tight, tighten
 
 if TYPE_CHECKING:
     from sidecar.transform.patterns import Pattern
 
 _EMPTY_LINE: Final = re.compile(rb"\n\r?\n")
 _EMPTY_FIRST_LINE: Final = (b"\n", b"\r\n")
+_OTHER: Final = bytes([1, 0])
+"""Turns a mask into its opposite."""
 
 
 def keep_matching(pattern: "Pattern") -> Callable[[Records], Records]:
     """Return the step that keeps only records that match."""
 
     def keep(records: Records) -> Records:
-        rows = matching_rows(records, pattern)
-        return leave_out(records, rows, unit=pack_left_out(filtered=1))
+        return leave_out(records, pattern.mask(records), unit=pack_left_out(filtered=1))
 
     return keep
 
@@ -33,11 +33,7 @@ def drop_matching(pattern: "Pattern") -> Callable[[Records], Records]:
     """Return the step that leaves out the records that match."""
 
     def drop(records: Records) -> Records:
-        rows = matching_rows(records, pattern)
-        if not rows:
-            return records
-        matching = set(rows)
-        rest = [row for row in range(records.count) if row not in matching]
+        rest = pattern.mask(records).translate(_OTHER.ljust(256, b"\0"))
         return leave_out(records, rest, unit=pack_left_out(filtered=1))
 
     return drop
@@ -49,53 +45,45 @@ def drop_empty(records: Records) -> Records:
     has_empty = text.startswith(_EMPTY_FIRST_LINE) or _EMPTY_LINE.search(text) is not None
     if records.columns is None and not has_empty:
         return records
-    records = with_columns(records)
     columns = columns_of(records)
-    spans = zip(columns.begins, columns.ends, strict=True)
-    rows = [row for row, (begin, end) in enumerate(spans) if begin < end]
-    return leave_out(records, rows, unit=pack_left_out(empty=1))
+    mask = bytes(map(lt, columns.begins, columns.ends))
+    return leave_out(replace(records, columns=columns), mask, unit=pack_left_out(empty=1))
 
 
-def matching_rows(records: Records, pattern: "Pattern") -> Sequence[int]:
-    """Return which records match, ascending. A pattern sees a message as it is sent."""
-    if not records.count:
-        return []
-    tight = tighten(records)
-    if tight.single and tight.is_utf8 and pattern.goes_by_lines:
-        return [bisect_right(tight.begins, hit) - 1 for hit in pattern.hits(tight.text)]
-    return [row for row, message in enumerate(sent_messages(tight)) if pattern.is_in(message)]
+def leave_out(records: Records, mask: bytes, *, unit: int) -> Records:
+    """Return the records that `mask` has a 1 for; the lines of the others are counted.
 
-
-def sent_messages(tight: Tight) -> list[bytes]:
-    """Return each message as it is sent: UTF-8, U+FFFD in the place of what is not."""
-    begins, text = tight.begins, tight.text
-    ends = [*(begin - 1 for begin in begins[1:]), len(text)]
-    messages = [text[begin:end] for begin, end in zip(begins, ends, strict=True)]
-    if tight.is_utf8:
-        return messages
-    return [message.decode("utf-8", "replace").encode("utf-8") for message in messages]
-
-
-def leave_out(records: Records, rows: Sequence[int], *, unit: int) -> Records:
-    """Return the records at `rows` (ascending); the lines of the others are counted in `unit`s."""
-    if len(rows) == records.count:
+    Args:
+        records: of which some may go.
+        mask: a byte for each record, 0 or 1.
+        unit: what a line counts in `Columns.left_out`.
+    """
+    if 0 not in mask:
         return records
     records = with_columns(records)
     columns = columns_of(records)
-    lines = columns.lines or [1] * records.count
-    before = columns.left_out or [0] * records.count
-    # How much is left out before each row, if that row is the next to be kept.
-    passed = list(accumulate(lines, initial=0))
-    counted = list(accumulate(before, initial=0))
+    rows = list(compress(range(records.count), mask))
+    left_out = _left_out(columns, [*rows, records.count], unit)
+    tail = left_out.pop() + records.left_out
+    kept = columns.each(lambda column: array("q", compress(column, mask)))
+    kept = replace(kept, left_out=left_out, stops=_reach(columns, rows))
+    return replace(records, columns=kept, count=len(rows), left_out=tail)
+
+
+def _left_out(columns: Columns, rows: Sequence[int], unit: int) -> "array[int]":
+    """Return what is left out before each of the rows that stay, and before the end."""
+    count = len(columns.offsets)
+    if columns.lines is None and columns.left_out is None:
+        return array("q", [unit * (gap - 1) for gap in map(sub, rows, (-1, *rows))])
+    passed = list(accumulate(columns.lines or [1] * count, initial=0))
+    before = list(accumulate(columns.left_out or [0] * count, initial=0))
     left_out = array("q")
     last = 0
-    for row in [*rows, records.count]:
-        gone = unit * (passed[row] - passed[last])
-        left_out.append(gone + counted[min(row + 1, records.count)] - counted[last])
+    for row in rows:
+        own = before[min(row + 1, count)] - before[last]
+        left_out.append(unit * (passed[row] - passed[last]) + own)
         last = row + 1
-    tail = left_out.pop() + records.left_out
-    kept = replace(columns.pick(list(rows)), left_out=left_out, stops=_reach(columns, rows))
-    return replace(records, columns=kept, count=len(rows), left_out=tail)
+    return left_out
 
 
 def _reach(columns: Columns, rows: Sequence[int]) -> "array[int] | None":

@@ -3,8 +3,9 @@
 import re
 from array import array
 from dataclasses import replace
+from functools import reduce
 from itertools import accumulate
-from operator import add
+from operator import add, or_
 
 from sidecar.block import Block
 from sidecar.native import library
@@ -26,7 +27,7 @@ def read_lines(block: Block) -> Records:
         start=block.start,
         end=block.end,
         text=text,
-        count=_count_newlines(text) + (not text.endswith(b"\n") and text != b""),
+        count=count_lines(text) + (not text.endswith(b"\n") and text != b""),
     )
     if b"\0" in text:
         records = _without_head_nuls(records)
@@ -37,7 +38,8 @@ def read_lines(block: Block) -> Records:
     return records
 
 
-def _count_newlines(text: bytes) -> int:
+def count_lines(text: bytes) -> int:
+    """Return how many newlines there are."""
     native = library()
     return text.count(b"\n") if native is None else native.count_lines(text)
 
@@ -46,7 +48,7 @@ def with_columns(records: Records) -> Records:
     """Return the same records with columns, if they are plain."""
     if records.columns is not None:
         return records
-    return replace(records, columns=_split(records.text, records.start))
+    return replace(records, columns=columns_of(records))
 
 
 def line_ends(text: bytes) -> "array[int]":
@@ -64,10 +66,22 @@ def _lines(text: bytes) -> list[bytes]:
 
 def columns_of(records: Records) -> Columns:
     """Return the records' columns, made anew if they are plain."""
-    return records.columns or _split(records.text, records.start)
+    if records.columns is not None:
+        return records.columns
+    native = library()
+    if native is None:
+        return split(records.text, records.start)
+    return native.split_lines(records.text, records.start, records.count)
 
 
-def _split(text: bytes, start: int) -> Columns:
+def bits_of(column: "array[int]") -> int:
+    """Return all the bits that are set anywhere in a column."""
+    native = library()
+    return reduce(or_, column, 0) if native is None else native.bits(column)
+
+
+def split(text: bytes, start: int) -> Columns:
+    """Return the columns of the lines of a text; lines.c does the same."""
     ends = line_ends(text)
     begins = array("q", [0, *(end + 1 for end in ends[:-1])][: len(ends)])
     if b"\r" in text:

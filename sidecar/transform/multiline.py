@@ -5,14 +5,12 @@ apart. The last record of a stream is open at a block's end: the next line may b
 """
 
 from array import array
-from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate, chain, pairwise
-from operator import itemgetter
+from itertools import accumulate, pairwise
+from operator import itemgetter, sub
 from typing import TYPE_CHECKING, Final
 
-from sidecar.transform.filter import matching_rows
 from sidecar.transform.lines import columns_of
 from sidecar.transform.records import IOSTREAM_SHIFT, NO_END, Records
 from sidecar.transform.tight import NEWLINE, Tight, messages_of, tighten
@@ -21,6 +19,7 @@ from sidecar.transform.traces import RULES, Rules, follow, is_high
 if TYPE_CHECKING:
     from sidecar.transform.patterns import Pattern
 
+_OPPOSITE: Final = bytes([1, 0]).ljust(256, b"\0")
 AWAY_BYTES: Final = 16 * 1024
 """A record also ends where so much of the other stream has followed its last line: else a
 stream that has fallen silent would hold up the one that flows."""
@@ -43,9 +42,7 @@ def join_by_first_line(pattern: "Pattern") -> FindJoined:
     """Return how the lines of records are found by a pattern that matches their first lines."""
 
     def find(records: Records, flush: bool) -> bytearray:  # noqa: ARG001, FBT001 - FindJoined
-        joined = bytearray(b"\1") * records.count
-        for row in matching_rows(records, pattern):
-            joined[row] = 0
+        joined = bytearray(pattern.mask(records).translate(_OPPOSITE))
         joined[0] = 0
         return joined
 
@@ -74,7 +71,7 @@ class _Grouped:
     """The lines of one stream, as rows, and where its records begin among them."""
 
     rows: Sequence[int]
-    starts: Sequence[int]
+    starts: list[int]
     """Places in `rows`, ascending, the first 0."""
     splits: Sequence[int]
     """Those at which a record begins only because the one before was full."""
@@ -87,38 +84,24 @@ class _Grouped:
             yield self.rows[begin:end]
 
 
-class _Lines:
-    """Lines that stand side by side in one text."""
-
-    def __init__(self, tight: Tight) -> None:
-        self._text = tight.text
-        self._begins = tight.begins
-        self._count = len(tight.begins)
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __getitem__(self, row: int) -> bytes:
-        last = row == self._count - 1
-        end = len(self._text) if last else self._begins[row + 1] - 1
-        return self._text[self._begins[row] : end]
-
-
 def _joined_by_rules(tight: Tight, rules: Rules, *, flush: bool) -> bytearray:
-    lines = _Lines(tight)
-    joined = bytearray(len(lines))
-    newlines = (match.start() + 1 for match in rules.special.finditer(tight.text))
-    done = 0
-    for row in chain([0], (bisect_right(tight.begins, place) - 1 for place in newlines)):
-        if row < done:
-            continue
-        reach = follow(rules, lines, row, flush=flush)
-        if reach is None:
-            continue
-        # Directly behind another trace there is no line whose record it could belong to.
-        belongs = not reach.is_trace or (row > done and is_high(lines[row - 1]))
-        joined[row : reach.stop] = bytes([belongs]) + b"\1" * (reach.stop - row - 1)
-        done = reach.stop
+    text, begins = tight.text, tight.begins
+    joined = bytearray(len(tight))
+    place = row = done = 0
+    while True:
+        reach = follow(rules, text, place, flush=flush) if begins[row] == place else None
+        if reach is not None:
+            # Directly behind another trace there is no line whose record it could belong to.
+            belongs = not reach.is_trace or (row > done and is_high(tight[row - 1]))
+            done = tight.row(reach.stop) if reach.stop < len(text) else len(tight)
+            done = max(done, row + 1)  # a message of Docker's may have lines itself
+            joined[row:done] = bytes([belongs]) + b"\1" * (done - row - 1)
+        # From the newline before the line behind: that line may be special as well.
+        newline = rules.special.search(text, place if reach is None else reach.stop - 1)
+        if newline is None:
+            break
+        place = newline.end()
+        row = tight.row(place)
     joined[0] = 0
     return joined
 
@@ -126,7 +109,7 @@ def _joined_by_rules(tight: Tight, rules: Rules, *, flush: bool) -> bytearray:
 def _streams(records: Records) -> list[Sequence[int]]:
     """Return the rows of each stream."""
     marks = None if records.columns is None else records.columns.marks
-    if marks is None:
+    if marks is None or len(set(marks)) == 1:
         return [range(records.count)]
     streams: dict[int, list[int]] = {}
     for row, mark in enumerate(marks):
@@ -138,19 +121,20 @@ def _group(
     records: Records, rows: Sequence[int], find: FindJoined, max_bytes: int, *, flush: bool
 ) -> _Grouped:
     """Return the records of one stream."""
-    columns = columns_of(records)
-    behind = [*columns.offsets[1:], records.end]
-    runs = [rows] if len(rows) == records.count else list(_runs(rows, columns.offsets, behind))
-    is_open = not flush and records.end - behind[rows[-1]] <= AWAY_BYTES
+    runs, is_open = [rows], not flush
+    if len(rows) < records.count:
+        offsets = columns_of(records).offsets
+        behind = [*offsets[1:], records.end]
+        runs = list(_runs(rows, offsets, behind))
+        is_open = is_open and records.end - behind[rows[-1]] <= AWAY_BYTES
     starts: list[int] = []
     splits: list[int] = []
     first = 0
     for run in runs:
         last_is_open = is_open and run is runs[-1]
-        for place, is_split in _starts(records, run, find, max_bytes, flush=not last_is_open):
-            starts.append(first + place)
-            if is_split:
-                splits.append(first + place)
+        for full in _find_starts(records, run, find, max_bytes, flush=not last_is_open):
+            splits += [first + full[0]] if full[0] else []
+            starts += [first + place for place in full] if first else full
         first += len(run)
     return _Grouped(rows, starts, splits, is_open)
 
@@ -167,10 +151,10 @@ def _runs(
     yield rows[first:]
 
 
-def _starts(
+def _find_starts(
     records: Records, rows: Sequence[int], find: FindJoined, max_bytes: int, *, flush: bool
-) -> Iterator[tuple[int, bool]]:
-    """Yield (place, whether only for the size of the one before) where records begin in a run.
+) -> Iterator[list[int]]:
+    """Yield the places in a run at which records begin, a list for all up to one that was full.
 
     What follows a record that was full is looked at anew: so it will be when a block begins
     there.
@@ -180,10 +164,11 @@ def _starts(
     while first < len(rows):
         rest = rows[first:]
         joined = find(records if len(rest) == records.count else records.pick(rest), flush)
-        sizes = (columns.ends[row] - columns.begins[row] + 1 for row in rest)
-        full = _first_full(joined, sizes, max_bytes + 1)
-        yield first, first > 0
-        yield from ((first + place, False) for place in range(1, full) if not joined[place])
+        full = len(rest)
+        if records.end - records.start > max_bytes:
+            sizes = (columns.ends[row] - columns.begins[row] + 1 for row in rest)
+            full = _first_full(joined, sizes, max_bytes + 1)
+        yield [first + place for place in range(full) if not joined[place]]
         first += full
 
 
@@ -201,19 +186,20 @@ def _join_one(records: Records, grouped: _Grouped) -> Records:
     """Return the records of the only stream; they are runs of its lines, side by side."""
     tight = tighten(records)
     columns = columns_of(records)
-    starts = list(grouped.starts)
-    joined = replace(columns.pick(starts), stops=None)
+    starts, count = grouped.starts, records.count
     begins = array("q", [tight.begins[start] for start in starts])
     ends = array("q", [begin - 1 for begin in begins[1:]])
-    ends.append(len(tight.text))
-    lines = columns.lines or [1] * records.count
-    counts = array("q", [sum(lines[begin:end]) for begin, end in pairwise([*starts, len(lines)])])
-    joined = replace(joined, begins=begins, ends=ends, lines=counts)
+    ends.append(len(tight.text) - 1)
+    lines = array("q", map(sub, [*starts[1:], count], starts))
+    if columns.lines is not None:  # of parts that were joined before
+        spans = pairwise([*starts, count])
+        lines = array("q", [sum(columns.lines[begin:end]) for begin, end in spans])
+    joined = columns.pick(starts) if len(starts) < count else columns
     whole = replace(
         records,
         text=tight.text,
         count=len(starts),
-        columns=joined,
+        columns=replace(joined, begins=begins, ends=ends, lines=lines, stops=None),
         splits=(*records.splits, *(columns.offsets[place] for place in grouped.splits)),
     )
     return whole.slice(0, len(starts) - 1) if grouped.is_open else whole

@@ -32,6 +32,11 @@ TIME_KEYS: Final = ("time", "timestamp", "ts", "@timestamp")
 SEVERITY_KEYS: Final = ("level", "severity")
 
 _SPACE_BEFORE_COLON: Final = re.compile(rb'"[ \t\r\n]+:')
+_SPACE_BEHIND_QUOTE: Final = (b'" ', b'"\t', b'"\r', b'"\n')
+_NUMBER_AT: Final = {
+    key: re.compile(rb'"' + key.encode() + rb'"[ \t\r\n]*:[ \t\r\n]*([-+.0-9eE]+)')
+    for key in TIME_KEYS
+}
 _STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 """A string, or what is left of a line that ends in one: linear, as nothing is tried twice."""
 _BRACKETS: Final = bytes.maketrans(b"[{]}", b"(())")
@@ -77,7 +82,7 @@ def time_of(value: Mapping[str, Any], line: bytes) -> int:
     for key in TIME_KEYS:
         said = value.get(key)
         if isinstance(said, float):
-            said = _numbers_as_text(line).get(key)
+            said = _number_as_text(line, key)
         elif isinstance(said, int) and not isinstance(said, bool):
             said = str(said)
         if isinstance(said, str) and (time := parse_time(said.encode())) is not None:
@@ -107,13 +112,19 @@ def _has_plainly_no_key_twice(line: bytes, value: dict[str, Any]) -> bool:
     orjson keeps the last of two equal keys; `":` ends each key, if no space stands before the
     colon, and can otherwise only be found inside of strings.
     """
-    return line.count(b'":') == _count_keys(value) and not _SPACE_BEFORE_COLON.search(line)
+    if line.count(b'":') != _count_keys(value):
+        return False
+    may_have_space = any(space in line for space in _SPACE_BEHIND_QUOTE)
+    return not may_have_space or not _SPACE_BEFORE_COLON.search(line)
 
 
 def _count_keys(value: dict[str, Any] | list[Any]) -> int:
     inner = value.values() if isinstance(value, dict) else value
-    own = len(value) if isinstance(value, dict) else 0
-    return own + sum(_count_keys(item) for item in inner if isinstance(item, (dict, list)))
+    count = len(value) if isinstance(value, dict) else 0
+    for item in inner:
+        if isinstance(item, (dict, list)):
+            count += _count_keys(item)
+    return count
 
 
 def _has_key_twice(line: bytes) -> bool:
@@ -168,6 +179,10 @@ def _finite(number: str) -> float:
     return 0.0
 
 
-def _numbers_as_text(line: bytes) -> dict[str, Any]:
-    value = json.loads(line.removeprefix(BOM), parse_float=str, parse_int=str)
-    return value if isinstance(value, dict) else {}
+def _number_as_text(line: bytes, key: str) -> str | None:
+    """Return the number at a key of the object that `line` is, as it is written there."""
+    found: list[bytes] = _NUMBER_AT[key].findall(line)
+    if len(found) == 1 and b"\\" not in line and line.count(b'"%s"' % key.encode()) == 1:
+        return found[0].decode()
+    value = json.loads(line, parse_float=str, parse_int=str)
+    return value.get(key) if isinstance(value, dict) else None

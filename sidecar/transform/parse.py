@@ -12,6 +12,7 @@ from itertools import accumulate
 from operator import or_
 from typing import Final
 
+from sidecar.native import library
 from sidecar.transform.lines import columns_of
 from sidecar.transform.logfmt import parse_pairs
 from sidecar.transform.objects import BOM, ParseError, parse_object, severity_of, time_of, to_json
@@ -19,12 +20,13 @@ from sidecar.transform.records import (
     ERROR_SHIFT,
     NO_TIME,
     PARSED_APART,
+    UNSURE,
     Records,
     marks_of,
     time_columns,
     times_of,
 )
-from sidecar.transform.severity import KLOG
+from sidecar.transform.severity import KLOG, SPELLINGS
 from sidecar.transform.tight import messages_of
 
 Said = tuple[int, int, int, int, bytes]
@@ -35,7 +37,6 @@ ParseMessage = Callable[[bytes], Said]
 
 _JSON_SPACE: Final = b" \t\r\n"
 _KLOG: Final = re.compile(rb"[IWEF]\d{4} \d\d:\d\d:\d\d\.\d{6} ")
-_AUTO: Final = re.compile(rb"(?:\A|\n)(?:" + BOM + rb")?(?:\{|" + _KLOG.pattern + rb")")
 
 
 def parse_json(message: bytes) -> Said:
@@ -72,20 +73,54 @@ def parse_auto(message: bytes) -> Said:
     return NOTHING
 
 
-def parse_messages(parse: ParseMessage) -> Callable[[Records], Records]:
-    """Return the step that parses all messages."""
+PARSERS: Final[dict[str, ParseMessage]] = {
+    "json": parse_json,
+    "logfmt": parse_logfmt,
+    "auto": parse_auto,
+}
+
+
+def parse_messages(format_name: str) -> Callable[[Records], Records]:
+    """Return the step that parses all messages; where nothing is said nothing is changed."""
+    parse = PARSERS[format_name]
 
     def step(records: Records) -> Records:
-        return with_said(records, [parse(message) for message in messages_of(records)])
+        native = library()
+        if native is None or not records.count:
+            return with_said(records, [parse(message) for message in messages_of(records)])
+        read = native.read_objects(format_name, records.text, columns_of(records), SPELLINGS)
+        if not read.found and not read.unsure:
+            return records
+        records = replace(records, columns=read.columns, parsed=read.text)
+        return _ask(records, parse) if read.unsure else records
 
     return step
 
 
-def parse_auto_messages(records: Records) -> Records:
-    """Parse messages that are JSON or klog's; a block without any stays as it is."""
-    if records.columns is None and not _AUTO.search(records.text):
-        return records
-    return with_said(records, [parse_auto(message) for message in messages_of(records)])
+def _ask(records: Records, parse: ParseMessage) -> Records:
+    """Return the records with what those say that objects.c has left to Python (UNSURE)."""
+    columns, times = columns_of(records), times_of(records)
+    marks = marks_of(records)
+    begins = columns.parsed_begins or array("q", bytes(8 * records.count))
+    ends = columns.parsed_ends or array("q", bytes(8 * records.count))
+    apart, size = [records.parsed], len(records.parsed)
+    for row in [row for row, mark in enumerate(marks) if mark & UNSURE]:
+        message = columns.begins[row]
+        time, mark, begin, end, text = parse(records.text[message : columns.ends[row]])
+        marks[row] = marks[row] & ~UNSURE | mark
+        if time != NO_TIME:
+            times[row] = time
+        if mark & PARSED_APART:
+            begins[row], ends[row] = size, size + len(text)
+            apart.append(text)
+            size += len(text)
+        else:
+            begins[row], ends[row] = message + begin, message + end
+    seconds, nanos = time_columns(times)
+    columns = replace(
+        columns, seconds=seconds, nanos=nanos, marks=marks, parsed_begins=begins, parsed_ends=ends
+    )
+    return replace(records, columns=columns, parsed=b"".join(apart))
 
 
 def with_said(records: Records, said: Sequence[Said]) -> Records:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from sidecar.transform.lines import bits_of
 from sidecar.transform.records import IOSTREAM_SHIFT, NO_END, PARTIAL, Columns, Records
 
 _STREAM_MASK: Final = 0b11 << IOSTREAM_SHIFT
@@ -56,7 +57,7 @@ def join_partials(records: Records, *, max_bytes: int, flush: bool) -> Records:
     longer than `max_bytes` goes on as another record.
     """
     columns = records.columns
-    if columns is None or columns.marks is None or not any(map(PARTIAL.__and__, columns.marks)):
+    if columns is None or columns.marks is None or not bits_of(columns.marks) & PARTIAL:
         return records
     lines = _Lines(max_bytes)
     sizes = (end - begin for begin, end in zip(columns.begins, columns.ends, strict=True))

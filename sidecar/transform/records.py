@@ -8,6 +8,7 @@ from array import array
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from itertools import accumulate, chain, islice
+from operator import itemgetter
 from typing import Final
 
 from sidecar.block import FileFacts
@@ -35,6 +36,8 @@ REDACTED: Final = 1 << 9
 
 PARTIAL: Final = 1 << 10
 """In `marks`, while a block is transformed: the line goes on with the next of its stream."""
+UNSURE: Final = 1 << 11
+"""In `marks`, while a block is transformed: objects.c leaves the record to Python."""
 
 PARSE_ERRORS: Final = (
     "not a JSON object",
@@ -84,13 +87,14 @@ class Columns:
 
     def slice(self, first: int, stop: int) -> "Columns":
         """Return the columns of the records from `first` up to `stop`."""
-        return self._each(lambda column: column[first:stop])
+        return self.each(lambda column: column[first:stop])
 
     def pick(self, indices: list[int]) -> "Columns":
         """Return the columns of the records at `indices`."""
-        return self._each(lambda column: _pick(column, indices))
+        return self.each(lambda column: _pick(column, indices))
 
-    def _each(self, change: "Callable[[Column[int]], Column[int]]") -> "Columns":
+    def each(self, change: "Callable[[Column[int]], Column[int]]") -> "Columns":
+        """Return the columns, each one changed alike."""
         columns = {name: getattr(self, name) for name in _COLUMNS}
         return Columns(**{name: change(old) for name, old in columns.items() if old is not None})
 
@@ -261,12 +265,8 @@ def marks_of(records: Records) -> "Column[int]":
 
 def time_columns(times: Iterable[int]) -> "tuple[Column[int], Column[int]]":
     """Return `seconds` and `nanos` for times in nanoseconds since the epoch, or NO_TIME."""
-    seconds, nanos = array("q"), array("q")
-    for time in times:
-        second, nano = (NO_TIME, 0) if time == NO_TIME else divmod(time, SECOND)
-        seconds.append(second)
-        nanos.append(nano)
-    return seconds, nanos
+    pairs = [(NO_TIME, 0) if time == NO_TIME else divmod(time, SECOND) for time in times]
+    return array("q", map(itemgetter(0), pairs)), array("q", map(itemgetter(1), pairs))
 
 
 def times_of(records: Records) -> list[int]:

@@ -6,25 +6,21 @@ reads when unescaped: `joe\u0040example.com` is an address to whoever reads the 
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import orjson
 
-from sidecar.transform.lines import columns_of
 from sidecar.transform.objects import SECRET_IN_STRUCTURE
 from sidecar.transform.parse import ParseMessage, Said, with_said
 from sidecar.transform.patterns import Pattern
 from sidecar.transform.records import (
     ERROR_SHIFT,
     PARSED_APART,
-    REDACTED,
     SEVERITY_MASK,
     Records,
-    marks_of,
 )
-from sidecar.transform.redact import redact_matches, redact_text
-from sidecar.transform.tight import messages_of, with_messages
+from sidecar.transform.redact import redact_matches, redact_text, with_redacted
+from sidecar.transform.tight import messages_of, tight_of
 
 
 def redact_and_parse(
@@ -42,7 +38,8 @@ def redact_and_parse(
         ]
         messages = [message for message, _ in pairs]
         if messages != after:
-            redacted = _with_messages(redacted, after, messages)
+            rows = [row for row in range(len(after)) if messages[row] != after[row]]
+            redacted = with_redacted(redacted, tight_of(messages), rows)
         return with_said(redacted, [said for _, said in pairs])
 
     def _careful(old: bytes, new: bytes) -> tuple[bytes, Said]:
@@ -102,12 +99,3 @@ def _redact_value(value: Any, patterns: Sequence[Pattern]) -> Any:
 
 def _redact_string(text: str, patterns: Sequence[Pattern]) -> str:
     return redact_text(text.encode("utf-8"), patterns).decode("utf-8")
-
-
-def _with_messages(records: Records, old: list[bytes], new: list[bytes]) -> Records:
-    marks = marks_of(records)
-    for row, (before, after) in enumerate(zip(old, new, strict=True)):
-        if before != after:
-            marks[row] |= REDACTED
-    changed = with_messages(records, new)
-    return replace(changed, columns=replace(columns_of(changed), marks=marks))

@@ -34,5 +34,11 @@ def severity_code(text: bytes) -> int:
     return CODES.get(text.lower(), 0) if len(text) <= MAX_SPELLING else 0
 
 
+SPELLINGS: Final = b"".join(
+    bytes([len(same_length)]) + b"".join(text + bytes([CODES[text]]) for text in same_length)
+    for same_length in ([text for text in CODES if len(text) == length] for length in range(1, 16))
+)
+"""The same for objects.c: for each length from 1 to 15 how many there are, and they."""
+
 KLOG: Final = {b"I": 3, b"W": 4, b"E": 5, b"F": 6}
 """klog's letters."""

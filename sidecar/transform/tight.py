@@ -1,15 +1,61 @@
-"""Messages laid side by side: one text in which a newline stands between each two of them."""
+"""Messages laid side by side: one text in which a newline stands behind each of them.
+
+A pattern runs over all of them at once. What stays of them afterwards is found by its place.
+"""
 
 from array import array
+from bisect import bisect_right
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from operator import add
 from typing import Final
 
-from sidecar.transform.lines import columns_of
-from sidecar.transform.records import Columns, Records
+from sidecar.native import library
+from sidecar.transform.lines import columns_of, count_lines, split
+from sidecar.transform.records import Records
 
 NEWLINE: Final = b"\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Tight:
+    """The messages of some records in one text."""
+
+    text: bytes
+    """Each message and a newline; empty where there are no messages."""
+    begins: "array[int]"
+    """Where each message begins."""
+
+    def __len__(self) -> int:
+        return len(self.begins)
+
+    def __getitem__(self, row: int) -> bytes:
+        """Return the message at `row`."""
+        last = row == len(self.begins) - 1
+        return self.text[
+            self.begins[row] : len(self.text) - 1 if last else self.begins[row + 1] - 1
+        ]
+
+    def row(self, place: int) -> int:
+        """Return whose message, or newline behind it, stands at a place in the text."""
+        return bisect_right(self.begins, place) - 1
+
+    def ends(self) -> "array[int]":
+        """Return where each message ends."""
+        ends = array("q", [begin - 1 for begin in self.begins[1:]])
+        if self.begins:
+            ends.append(len(self.text) - 1)
+        return ends
+
+    def messages(self) -> list[bytes]:
+        """Return all messages."""
+        spans = zip(self.begins, self.ends(), strict=True)
+        return [self.text[begin:end] for begin, end in spans]
+
+    @property
+    def is_by_lines(self) -> bool:
+        """No message has a newline in it, and all are UTF-8."""
+        return count_lines(self.text) == len(self.begins) and is_utf8(self.text)
 
 
 def messages_of(records: Records) -> list[bytes]:
@@ -19,52 +65,44 @@ def messages_of(records: Records) -> list[bytes]:
     return [text[begin:end] for begin, end in spans]
 
 
-@dataclass(frozen=True, slots=True)
-class Tight:
-    """The messages of some records in one text."""
-
-    text: bytes
-    begins: "array[int]"
-    single: bool
-    """No message has a newline in it."""
-    is_utf8: bool
-
-
 def tighten(records: Records) -> Tight:
-    """Return the messages side by side; the records' own text where they stand so in it."""
+    """Return the messages side by side: the records' own text if they stand so in it."""
+    text = records.text
+    if records.columns is None and text.endswith(NEWLINE) and b"\r" not in text:
+        return Tight(text, columns_of(records).begins)
     columns = columns_of(records)
-    text = records.text.removesuffix(NEWLINE) if _are_side_by_side(columns, records.text) else None
-    begins = columns.begins
-    if text is None:
-        messages = messages_of(records)
-        text = NEWLINE.join(messages)
-        begins = _begins(messages)
-    single = text.count(NEWLINE) == records.count - 1
-    return Tight(text, begins, single, _is_utf8(text))
+    native = library()
+    if native is None:
+        return tight_of(messages_of(records))
+    return Tight(*native.gather(text, columns))
 
 
-def with_messages(records: Records, messages: list[bytes]) -> Records:
-    """Return the records with other messages, side by side in their text."""
-    columns = columns_of(records)
-    begins = _begins(messages)
-    ends = array("q", map(add, begins, map(len, messages)))
-    columns = replace(columns, begins=begins, ends=ends)
-    return replace(records, text=NEWLINE.join(messages), columns=columns)
+def tight_of(messages: Iterable[bytes]) -> Tight:
+    """Return messages side by side; lines.c does the same."""
+    pieces = [message + NEWLINE for message in messages]
+    begins = array("q", accumulate(map(len, pieces), initial=0))
+    begins.pop()
+    return Tight(b"".join(pieces), begins)
 
 
-def _begins(messages: list[bytes]) -> "array[int]":
-    lengths = accumulate(map(len, messages), initial=0)
-    return array("q", map(add, lengths, range(len(messages))))
+def split_text(text: bytes) -> Tight:
+    """Return the messages of a text in which a newline stands behind each."""
+    native = library()
+    if native is None:
+        return Tight(text, split(text, 0).begins)
+    return Tight(text, native.split_lines(text, 0, native.count_lines(text)).begins)
 
 
-def _are_side_by_side(columns: Columns, text: bytes) -> bool:
-    begins, ends = columns.begins, columns.ends
-    if not begins or begins[0] != 0 or ends[-1] != len(text.removesuffix(NEWLINE)):
-        return False
-    return begins[1:] == array("q", [end + 1 for end in ends[:-1]])
+def with_messages(records: Records, tight: Tight) -> Records:
+    """Return the records with other messages."""
+    columns = replace(columns_of(records), begins=tight.begins, ends=tight.ends())
+    return replace(records, text=tight.text, columns=columns)
 
 
-def _is_utf8(text: bytes) -> bool:
+def is_utf8(text: bytes) -> bool:
+    """Return whether a text is UTF-8."""
+    if text.isascii():
+        return True
     try:
         text.decode("utf-8")
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""Which lines of a block belong to the record before them: traces, and indented lines.
+r"""Which lines of a block belong to the record before them: traces, and indented lines.
 
 A trace is a record of its own, from its head on; one whose head directly follows a line of
 level WARN or above belongs to that line's record, as logging frameworks print it. An indented
@@ -6,12 +6,16 @@ line belongs to the record before it, whatever the kind of traces, but where it 
 
 What a record is must not depend on the block that it was read in: a block begins where a record
 does, so that no rule may look at what stands before that.
+
+All patterns here run over a text in which every line ends with `\n`, from the place where a line
+begins; none of them tries anything twice (possessive quantifiers), or a hostile line would cost
+the square of its length.
 """
 
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import ClassVar, Final, Protocol
 
 _MAX_LOOKED_AT: Final = 1024
 """Bytes of a line in which its level is looked for."""
@@ -35,24 +39,12 @@ def is_high(line: bytes) -> bool:
     return match is not None and any(match.groups())
 
 
-class Lines(Protocol):
-    """The lines of one stream, by number."""
-
-    def __len__(self) -> int:
-        """Return how many there are."""
-        ...
-
-    def __getitem__(self, row: int, /) -> bytes:
-        """Return a line without its end."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Reach:
     """Lines that belong together."""
 
     stop: int
-    """Number of the first line behind them."""
+    """Where the first line behind them begins."""
     is_trace: bool
     """They are a trace from its head on, so a record of their own. Else they belong to the
     record before them, whatever that is."""
@@ -64,8 +56,8 @@ class Rules(Protocol):
     special: "re.Pattern[bytes]"
     """Finds the newline before each line that may begin a trace, or belong to a record before."""
 
-    def follow(self, lines: Lines, row: int, *, flush: bool) -> Reach | None:
-        """Return how far that reaches which begins with line `row`; None: nothing does.
+    def follow(self, text: bytes, place: int, *, flush: bool) -> Reach | None:
+        """Return how far that reaches which begins with the line at `place`; None: nothing does.
 
         `flush`: no lines will come behind the last one. Else what the lines leave undecided
         reaches to their end.
@@ -73,27 +65,37 @@ class Rules(Protocol):
         ...
 
 
-_INDENTED: Final = rb"[ \t]"
+def _any(*patterns: bytes) -> bytes:
+    return b"(?:" + b"|".join(patterns) + b")"
 
 
-def _starts(*patterns: bytes) -> "re.Pattern[bytes]":
-    return re.compile(b"|".join(patterns), re.MULTILINE)
+def _lines_of(*patterns: bytes) -> bytes:
+    """Return a pattern for as many lines as begin with one of the patterns."""
+    return rb"(?:" + _any(*patterns) + rb"[^\n]*+\n)*+"
 
 
 def _newline_before(*patterns: bytes) -> "re.Pattern[bytes]":
-    return re.compile(rb"\n(?=" + b"|".join((_INDENTED, *patterns)) + rb")", re.MULTILINE)
+    return re.compile(rb"\n(?=" + _any(_INDENTED, *patterns) + rb")")
 
 
-def is_indented(line: bytes) -> bool:
-    """Return whether a line begins with a space or a tab."""
-    return line[:1] in {b" ", b"\t"}
+_INDENTED: Final = rb"[ \t]"
+_INDENTED_LINES: Final = re.compile(_lines_of(_INDENTED))
 
 
-def _while(belongs: Callable[[bytes], bool], lines: Lines, row: int) -> int:
-    """Return the number of the first line from `row` on that does not belong."""
-    while row < len(lines) and belongs(lines[row]):
-        row += 1
-    return row
+def follow(rules: Rules, text: bytes, place: int, *, flush: bool) -> Reach | None:
+    """Return how far a trace or indented lines reach that begin with the line at `place`.
+
+    None: it is an ordinary line, a record of its own.
+    """
+    reach = rules.follow(text, place, flush=flush)
+    if reach is None and text[place : place + 1] in {b" ", b"\t"}:
+        return Reach(_end_of(_INDENTED_LINES, text, place), is_trace=False)
+    return reach
+
+
+def _end_of(pattern: "re.Pattern[bytes]", text: bytes, place: int) -> int:
+    match = pattern.match(text, place)
+    return place if match is None else match.end()
 
 
 class Indented:
@@ -101,54 +103,51 @@ class Indented:
 
     special = _newline_before()
 
-    def follow(self, lines: Lines, row: int, *, flush: bool) -> Reach | None:  # noqa: ARG002 - Rules
+    def follow(self, text: bytes, place: int, *, flush: bool) -> Reach | None:  # noqa: ARG002 - Rules
         """Return None."""
         return None
-
-
-def follow(rules: Rules, lines: Lines, row: int, *, flush: bool) -> Reach | None:
-    """Return how far a trace or indented lines reach that begin with line `row`.
-
-    None: it is an ordinary line, a record of its own.
-    """
-    reach = rules.follow(lines, row, flush=flush)
-    if reach is None and is_indented(lines[row]):
-        return Reach(_while(is_indented, lines, row), is_trace=False)
-    return reach
 
 
 _JAVA_HEADS: Final = (
     rb"Exception in thread \"",
     # Bounded: without it, a hostile line of dots would be kept in memory segment by segment.
-    rb"(?:[A-Za-z_$][\w$]*\.){1,32}[A-Z][\w$]*(?:Exception|Error|Throwable)(?=:|\s*$)",
+    rb"(?:[A-Za-z_$][\w$]*+\.){1,32}+[A-Z][\w$]*(?:Exception|Error|Throwable)(?=:|[ \t]*+\n)",
 )
-_JAVA_MORE: Final = (rb"[ \t]+at ", rb"[ \t]+\.\.\. \d", rb"[ \t]*(?:Caused by|Suppressed): ")
+_JAVA_MORE: Final = (rb"[ \t]++(?:at |\.\.\. \d)", rb"[ \t]*+(?:Caused by|Suppressed): ")
 """Parts of a trace even where its head is a part of the line before them."""
 
 
 class Java:
-    """Traces of Java, Kotlin and Scala: frames, causes, suppressed ones."""
+    """Traces of Java, Kotlin and Scala: frames, causes, suppressed ones.
+
+    Inside of a trace all that is indented belongs to it.
+    """
 
     special = _newline_before(*_JAVA_HEADS, *_JAVA_MORE)
-    _head = _starts(*_JAVA_HEADS)
-    _more = _starts(*_JAVA_MORE)
+    _heads: ClassVar[Sequence[bytes]] = _JAVA_HEADS
 
-    def follow(self, lines: Lines, row: int, *, flush: bool) -> Reach | None:  # noqa: ARG002 - Rules
-        """Return how far a trace reaches: inside of one, all that is indented belongs to it."""
-        is_trace = self._head.match(lines[row]) is not None
-        if not is_trace and not self._more.match(lines[row]):
-            return None
-        return Reach(_while(self._belongs, lines, row + 1), is_trace)
+    def __init__(self) -> None:
+        self._head = re.compile(_any(*self._heads) + rb"[^\n]*+\n")
+        self._more = re.compile(_any(*_JAVA_MORE))
+        self._lines = re.compile(_lines_of(_INDENTED, *_JAVA_MORE))
 
-    def _belongs(self, line: bytes) -> bool:
-        return is_indented(line) or self._more.match(line) is not None
+    def follow(self, text: bytes, place: int, *, flush: bool) -> Reach | None:  # noqa: ARG002 - Rules
+        """Return how far a trace reaches."""
+        head = self._head.match(text, place)
+        if head is not None:
+            return Reach(_end_of(self._lines, text, head.end()), is_trace=True)
+        if self._more.match(text, place):
+            return Reach(_end_of(self._lines, text, place), is_trace=False)
+        return None
 
 
-_PYTHON_GROUP: Final = rb"[ \t]+\+ Exception Group Traceback \(most recent call last\):"
-_PYTHON_HEAD: Final = rb"(?:[ \t|+]*Traceback \(most recent call last\):|" + _PYTHON_GROUP + rb")"
-_PYTHON_LINKS: Final = (
-    rb"During handling of the above exception, another exception occurred:$",
-    rb"The above exception was the direct cause of the following exception:$",
+_TRACEBACK: Final = rb"Traceback \(most recent call last\):"
+_PYTHON_GROUP: Final = rb"[ \t]++\+ Exception Group " + _TRACEBACK
+_PYTHON_HEAD: Final = _any(rb"[ \t|+]*+" + _TRACEBACK, _PYTHON_GROUP)
+_PYTHON_INSIDE: Final = rb"(?!" + _PYTHON_GROUP + rb")" + _INDENTED
+_PYTHON_LINK: Final = _any(
+    rb"During handling of the above exception, another exception occurred:",
+    rb"The above exception was the direct cause of the following exception:",
 )
 
 
@@ -156,119 +155,109 @@ class Python:
     """Python's tracebacks: frames, the exception's line, those it was chained to, groups."""
 
     special = _newline_before(_PYTHON_HEAD)
-    _head = _starts(_PYTHON_HEAD)
-    _group = _starts(_PYTHON_GROUP)
-    _link = (_starts(rb"$"), _starts(*_PYTHON_LINKS), _starts(rb"$"), _head)
-    _exception = _starts(rb"(?:[A-Za-z_]\w*\.){0,32}[A-Za-z_]\w*(?:: |:?$)")
+    _group = re.compile(_PYTHON_GROUP + rb"[^\n]*+\n" + _lines_of(_PYTHON_INSIDE))
+    _single = re.compile(
+        _PYTHON_HEAD
+        + rb"[^\n]*+\n"
+        + _lines_of(_PYTHON_INSIDE)
+        # The exception's line, and those of a long message.
+        + rb"(?:(?:[A-Za-z_]\w*+\.){0,32}+[A-Za-z_]\w*+(?:: [^\n]*+|:?)\n"
+        + _lines_of(_PYTHON_INSIDE)
+        + rb")?+"
+    )
+    _link = re.compile(rb"\n" + _PYTHON_LINK + rb"\n\n(?=" + _PYTHON_HEAD + rb")")
+    _link_so_far = re.compile(rb"(?:\n(?:" + _PYTHON_LINK + rb"\n(?:\n)?+)?+)?+\Z")
 
-    def follow(self, lines: Lines, row: int, *, flush: bool) -> Reach | None:
+    def follow(self, text: bytes, place: int, *, flush: bool) -> Reach | None:
         """Return how far a traceback reaches, with those that are chained to it."""
-        if not self._head.match(lines[row]):
+        stop = self._traceback(text, place)
+        if stop == place:
             return None
-        stop = self._traceback(lines, row)
-        while (further := self._chained(lines, stop, flush=flush)) > stop:
-            stop = further
+        while (link := self._link.match(text, stop)) is not None:
+            stop = self._traceback(text, link.end())
+        if not flush and self._link_so_far.match(text, stop):
+            stop = len(text)
         return Reach(stop, is_trace=True)
 
-    def _traceback(self, lines: Lines, row: int) -> int:
-        stop = _while(self._is_inside, lines, row + 1)
-        is_group = self._group.match(lines[row])  # its exceptions are indented, too
-        if is_group or stop == len(lines) or not self._exception.match(lines[stop]):
-            return stop
-        return _while(self._is_inside, lines, stop + 1)  # the lines of a long message
-
-    def _is_inside(self, line: bytes) -> bool:
-        return is_indented(line) and not self._group.match(line)
-
-    def _chained(self, lines: Lines, row: int, *, flush: bool) -> int:
-        """Return how far a traceback reaches that is linked to one that ends before `row`."""
-        for place, pattern in enumerate(self._link, row):
-            if place == len(lines):
-                return row if flush else place
-            if not pattern.match(lines[place]):
-                return row
-        return self._traceback(lines, row + len(self._link) - 1)
+    def _traceback(self, text: bytes, place: int) -> int:
+        # The exceptions of a group are indented, too: behind them comes no other line.
+        return (
+            _end_of(self._group, text, place)
+            if self._group.match(text, place)
+            else _end_of(self._single, text, place)
+        )
 
 
 _GO_FIRST: Final = (
     rb"fatal error: ",
     rb"runtime: ",
     rb"unexpected fault address ",
-    rb"SIG[A-Z]+: ",
+    rb"SIG[A-Z]++: ",
 )
-_GO_HEADS: Final = (rb"panic: ", *_GO_FIRST, rb"goroutine \d+ ")
+"""`runtime: goroutine stack exceeds …` comes before its `fatal error: `; behind the stacks that
+is another trace."""
+_GO_HEADS: Final = (rb"panic: ", *_GO_FIRST, rb"goroutine \d++ ")
 _GO_MORE: Final = (
-    rb"goroutine \d+ ",
+    rb"goroutine \d++ ",
     rb"\t",
     rb"\[(?:signal|originating) ",
     rb"created by ",
-    rb"exit status \d+$",
-    rb"runtime stack:$",
+    rb"exit status \d++\n",
+    rb"runtime stack:\n",
     rb"PC=0x",
-    rb"\.\.\.[\w ]*frames elided",
-    rb"[a-z][a-z0-9]{1,5} +0x[0-9a-f]+$",  # a register
-    rb"[^\s(][^\s(]*+\(.*\)$",  # a function with its arguments
+    rb"\.\.\.[\w ]*?frames elided",
+    rb"[a-z][a-z0-9]{1,5}+ ++0x[0-9a-f]++\n",  # a register
+    rb"[^\s(][^\s(]*+\([^\n]*\)\n",  # a function with its arguments
 )
 
 
 class Go:
-    """Go's panics and fatal errors, with all goroutines, and `go run`'s `exit status`."""
+    """Go's panics and fatal errors, with all goroutines, and `go run`'s `exit status`.
+
+    Empty lines are in a trace if more of it comes behind them.
+    """
 
     special = _newline_before(*_GO_HEADS)
-    _head = _starts(*_GO_HEADS)
-    _first = _starts(*_GO_FIRST)
-    _more = _starts(*_GO_MORE)
+    _trace = re.compile(
+        _any(*_GO_HEADS)
+        + rb"[^\n]*+\n"
+        + _lines_of(*_GO_FIRST)
+        + rb"(?:\n*+(?="
+        + _any(*_GO_MORE)
+        + rb")[^\n]*+\n)*+"
+    )
+    _empty_lines = re.compile(rb"\n*+\Z")
 
-    def follow(self, lines: Lines, row: int, *, flush: bool) -> Reach | None:
-        """Return how far a panic reaches: empty lines are in it if more of it comes behind."""
-        if not self._head.match(lines[row]):
+    def follow(self, text: bytes, place: int, *, flush: bool) -> Reach | None:
+        """Return how far a panic reaches."""
+        stop = _end_of(self._trace, text, place)
+        if stop == place:
             return None
-        # `runtime: goroutine stack exceeds …` comes before its `fatal error: `; behind the
-        # stacks that is another one.
-        stop = _while(lambda line: self._first.match(line) is not None, lines, row + 1) - 1
-        while True:
-            stop = _while(self._belongs, lines, stop + 1)
-            behind = _while(_is_empty, lines, stop)
-            if behind == len(lines):
-                return Reach(stop if flush else behind, is_trace=True)
-            if behind == stop or not self._belongs(lines[behind]):
-                return Reach(stop, is_trace=True)
-            stop = behind
-
-    def _belongs(self, line: bytes) -> bool:
-        return self._more.match(line) is not None
+        if not flush and self._empty_lines.match(text, stop):
+            stop = len(text)
+        return Reach(stop, is_trace=True)
 
 
-def _is_empty(line: bytes) -> bool:
-    return line == b""
-
-
-_OTHER_HEAD: Final = rb"(?:Uncaught )?(?:[A-Z][\w$]*)?(?:Exception|Error)(?=: |:?$)"
+_OTHER_HEAD: Final = rb"(?:Uncaught )?+(?:[A-Z][\w$]*)?(?:Exception|Error)(?=: |:?\n)"
 """Of JavaScript's traces, and of exceptions without a package."""
 
 
-class Auto:
+class Auto(Java):
     """All of these."""
 
     special = _newline_before(*_JAVA_HEADS, *_JAVA_MORE, _PYTHON_HEAD, *_GO_HEADS, _OTHER_HEAD)
-    _head = _starts(_OTHER_HEAD, *_JAVA_HEADS)
-    _more = _starts(*_JAVA_MORE)
+    _heads = (*_JAVA_HEADS, _OTHER_HEAD)
 
     def __init__(self) -> None:
+        super().__init__()
         self._others: Sequence[Rules] = (Python(), Go())
 
-    def follow(self, lines: Lines, row: int, *, flush: bool) -> Reach | None:
+    def follow(self, text: bytes, place: int, *, flush: bool) -> Reach | None:
         """Return how far a trace of any kind reaches."""
         for rules in self._others:
-            if (reach := rules.follow(lines, row, flush=flush)) is not None:
+            if (reach := rules.follow(text, place, flush=flush)) is not None:
                 return reach
-        is_trace = self._head.match(lines[row]) is not None
-        if not is_trace and not self._more.match(lines[row]):
-            return None
-        return Reach(_while(self._belongs, lines, row + 1), is_trace)
-
-    def _belongs(self, line: bytes) -> bool:
-        return is_indented(line) or self._more.match(line) is not None
+        return super().follow(text, place, flush=flush)
 
 
 RULES: Final[dict[str, Callable[[], Rules]]] = {

@@ -93,11 +93,11 @@ def test_a_dropped_record_that_others_run_into_still_holds_up_a_cut():
     assert made.cut(1) in {0, 2}
 
 
-def test_matching_many_lines_and_one_by_one_agree_where_a_line_ends_the_text():
-    pattern = Pattern("x*$")
+@pytest.mark.parametrize("data", [b"a\nx\n", b"a\nx", b"a\n\n", b"\n", b""])
+def test_a_pattern_that_matches_nothing_at_all_matches_each_line_and_no_more(data: bytes):
+    made = records(data)
 
-    assert list(pattern.hits(b"a\nx\n")) == [1, 2, 4]
-    assert all(pattern.is_in(line) for line in (b"a", b"x", b""))
+    assert Pattern("x*$").mask(made) == b"\1" * made.count
 
 
 @pytest.mark.parametrize("pattern", ["(a+)+$", "(a|a)*b", r"(\w+\s?)*$", "(.*)*x"])

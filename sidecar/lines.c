@@ -1,0 +1,185 @@
+/* Splits a block into lines, and undoes the heads of CRI lines.
+ *
+ * Loaded like encode.c; sidecar/transform/lines.py and cri.py say the same in Python.
+ */
+#define _GNU_SOURCE /* memmem */
+#include "times.h"
+
+/* One call's work; sidecar/native.py fills it in. Columns have room for `count` lines. */
+struct lines {
+    int64_t length;    /* of the text */
+    int64_t start;     /* offset of its first byte in its file */
+    int64_t count;     /* lines in it */
+    int64_t *begins;   /* all columns are written */
+    int64_t *ends;
+    int64_t *offsets;
+    int64_t *seconds;  /* this and the next ones: CRI only */
+    int64_t *nanos;
+    int64_t *marks;
+};
+
+/* Return how many newlines there are: CPython's bytes.count looks at one byte after the other. */
+EXPORT int64_t sidetail_count_lines(const byte *text, int64_t length)
+{
+    const byte *end = text + length;
+    int64_t count = 0;
+
+    while ((text = memchr(text, '\n', (size_t)(end - text)))) {
+        text++;
+        count++;
+    }
+    return count;
+}
+
+/* Return all the bits that are set anywhere in a column. */
+EXPORT int64_t sidetail_bits(const int64_t *column, int64_t count)
+{
+    int64_t bits = 0;
+
+    for (int64_t row = 0; row < count; row++)
+        bits |= column[row];
+    return bits;
+}
+
+/* Write messages side by side, a newline behind each; `columns` has their begins and ends, and
+ * gets the places where they stand in `out`. Return how many bytes were written.
+ */
+EXPORT int64_t sidetail_gather(const byte *text, const int64_t *begins, const int64_t *ends,
+                               int64_t count, byte *out, int64_t *places)
+{
+    byte *at = out;
+
+    for (int64_t row = 0; row < count; row++) {
+        places[row] = at - out;
+        at = put(at, text + begins[row], ends[row] - begins[row]);
+        *at++ = '\n';
+    }
+    return at - out;
+}
+
+/* One alternative of a simple pattern: see sidecar/transform/simple_patterns.py. */
+struct simple {
+    int64_t at_begin;     /* only at a message's begin */
+    int64_t at_end;
+    int64_t length;       /* bytes that it matches */
+    const byte *literal;  /* the only text that matches, or NULL */
+    const byte *sets;     /* else a set for each byte: 256 bits */
+};
+
+static int stands_at(const byte *in, const struct simple *simple)
+{
+    if (simple->literal)
+        return !memcmp(in, simple->literal, (size_t)simple->length);
+    for (int64_t at = 0; at < simple->length; at++)
+        if (!(simple->sets[32 * at + in[at] / 8] >> in[at] % 8 & 1))
+            return 0;
+    return 1;
+}
+
+static int is_in(const byte *in, const byte *end, const struct simple *simple)
+{
+    int64_t length = simple->length;
+
+    if (end - in < length || (simple->at_begin && simple->at_end && end - in != length))
+        return 0;
+    if (simple->at_begin)
+        return stands_at(in, simple);
+    if (simple->at_end)
+        return stands_at(end - length, simple);
+    if (simple->literal && length)
+        return memmem(in, (size_t)(end - in), simple->literal, (size_t)length) != NULL;
+    for (; end - in >= length; in++)
+        if (stands_at(in, simple))
+            return 1;
+    return 0;
+}
+
+/* Set a byte of `mask` for each message that one of the alternatives is in. */
+EXPORT void sidetail_find_simple(const byte *text, const int64_t *begins, const int64_t *ends,
+                                 int64_t count, const struct simple *alternatives,
+                                 int64_t alternative_count, byte *mask)
+{
+    for (int64_t row = 0; row < count; row++) {
+        mask[row] = 0;
+        for (int64_t at = 0; at < alternative_count && !mask[row]; at++)
+            mask[row] = is_in(text + begins[row], text + ends[row], &alternatives[at]) != 0;
+    }
+}
+
+/* Set begin and end of line `row`, which begins at `line`; return the end with its CR. */
+static const byte *set_line(struct lines *lines, const byte *text, const byte *line, int64_t row)
+{
+    const byte *text_end = text + lines->length;
+    const byte *newline = memchr(line, '\n', (size_t)(text_end - line));
+    const byte *end = newline ? newline : text_end;
+    int has_return = newline && end > line && end[-1] == '\r';
+
+    lines->begins[row] = line - text;
+    lines->ends[row] = end - text - has_return;
+    lines->offsets[row] = lines->start + (line - text);
+    return end;
+}
+
+/* Split a text without NULs at the heads of its lines. */
+EXPORT void sidetail_split_lines(const byte *text, struct lines *lines)
+{
+    const byte *line = text;
+
+    for (int64_t row = 0; row < lines->count; row++)
+        line = set_line(lines, text, line, row) + 1;
+}
+
+static const byte *find_space(const byte *in, const byte *end)
+{
+    const byte *space = memchr(in, ' ', (size_t)(end - in));
+
+    return space ? space : end;
+}
+
+/* Read the head of a CRI line; return where its text begins, or `line` if it has none. */
+static const byte *read_head(const byte *line, const byte *end, struct last_date *date,
+                             struct moment *moment, int64_t *marks)
+{
+    const byte *space = find_space(line, end), *tag, *tag_end;
+    int64_t stream;
+
+    if (end - space < 9 || !read_rfc3339(line, space, date, moment))
+        return line;
+    if (!memcmp(space, " stdout ", 8))
+        stream = 1 << IOSTREAM_SHIFT;
+    else if (!memcmp(space, " stderr ", 8))
+        stream = 2 << IOSTREAM_SHIFT;
+    else
+        return line;
+    tag = space + 8;
+    space = find_space(tag, end);
+    tag_end = space == end && end[-1] == '\r' ? end - 1 : space;
+    if (tag == tag_end || (*tag != 'P' && *tag != 'F') || (tag_end - tag > 1 && tag[1] != ':'))
+        return line;
+    *marks = stream | (*tag == 'P' ? PARTIAL : 0);
+    return space < end ? space + 1 : end;
+}
+
+/* Split a text of CRI lines, without NULs at the heads of its lines. */
+EXPORT void sidetail_split_cri(const byte *text, struct lines *lines)
+{
+    struct last_date date = {0};
+    const byte *line = text;
+
+    for (int64_t row = 0; row < lines->count; row++) {
+        const byte *end = set_line(lines, text, line, row);
+        struct moment moment = {NO_TIME, 0};
+        int64_t marks = 0;
+
+        lines->begins[row] = read_head(line, end, &date, &moment, &marks) - text;
+        if (!marks)
+            moment.second = NO_TIME; /* a time alone is no head */
+        /* A part may end with a CR of its text; and a CR may be all there is behind a head. */
+        if (marks & PARTIAL || lines->ends[row] < lines->begins[row])
+            lines->ends[row] = end - text;
+        lines->seconds[row] = moment.second;
+        lines->nanos[row] = marks ? moment.nano : 0;
+        lines->marks[row] = marks;
+        line = end + 1;
+    }
+}
