@@ -11,32 +11,26 @@
  *                                       └─ ring ── PATH     a volume that is slow or full does not: lines are left out,
  *                                                           counted, and the file says so when it can again
  *
- * Two threads. The main one waits for everything in one place (the pipes, the real outputs, signals, room in the ring)
- * and never touches the volume. The writer touches nothing but the volume, so that only it can hang there.
+ * Two threads. The main one is this file: it waits for everything in one place (the pipes, the real outputs, signals,
+ * room in the ring) and never touches the volume. The writer (volume.c) touches nothing else, so that only it can hang.
  *
- * In reading order: 1 ring · 2 file (the writer) · 3 lines · 4 streams · 5 command and signals · 6 run · 7 options.
- * prepare.c holds --seed and --init, words.h our messages, sys.h what a C library would give; docs/mirror.md says what
- * is promised.
+ * In reading order: 1 lines · 2 streams · 3 command and signals · 4 run · 5 options. Between the threads: ring.h.
+ * Beside them: prepare.c (--seed, --init), words.h (our messages), sys.h (what a C library would give).
+ * docs/mirror.md says what is promised.
  */
 #define SYS_START
 #include "sys.h"
 
 #include "prepare.h"
+#include "ring.h"
+#include "volume.h"
 #include "words.h"
 
 enum {
-    LINE_BYTES = 16 * 1024,  /* the longest text of one CRI line: where container runtimes cut */
-    READ_BYTES = 64 * 1024,  /* one read: all that a pipe holds unless it was made larger */
-    RING_BYTES = 512 * 1024, /* what the volume may lag behind before lines are left out */
-    WRITE_BYTES = 128 * 1024,
-    RESERVE_BYTES = 256 * 1024,
-    HEAD_BYTES = 40, /* "2006-01-02T15:04:05.000000000Z stdout F " */
-    TAG_AT = 38,     /* where F or P stands in it */
-    PIPE_ATOMIC = 4096,
+    LINE_BYTES = 16 * 1024, /* the longest text of one CRI line: where container runtimes cut */
+    READ_BYTES = 64 * 1024, /* one read: all that a pipe holds unless it was made larger */
+    PIPE_ATOMIC = 4096,     /* what a pipe that has room takes without waiting */
 };
-
-#define MILLISECOND 1000000LL
-#define SECOND 1000000000LL
 
 /* How long the app may wait for the volume. A container runtime writes the same lines to the same kind of disk and is
  * hardly faster than this: up to here the app would have waited without us too. Beyond it there is one second of
@@ -45,353 +39,25 @@ enum {
 #define PATIENCE SECOND
 #define SHORTEST_WAIT (10 * MILLISECOND)
 
-#define RETRY (250 * MILLISECOND) /* between attempts on a volume that refused */
-#define LOOK_AGAIN SECOND         /* is the file still where its name says? */
-#define LINGER (2 * SECOND)       /* for grandchildren that hold the pipes open */
-#define LAST_WAIT (2 * SECOND)    /* for a volume that hangs, at the end */
+#define ASK_AGAIN (250 * MILLISECOND) /* whether the account can be filed */
+#define LINGER (2 * SECOND)           /* for grandchildren that hold the pipes open */
+#define LAST_WAIT (2 * SECOND)        /* for a volume that hangs, at the end */
 
-static int64_t now(void)
-{
-    struct __kernel_timespec t = sys_clock(CLOCK_MONOTONIC_);
-    return t.tv_sec * SECOND + t.tv_nsec;
-}
+struct ring ring;
 
-/* A descriptor above the three standard ones: those are the app's, also while they are closed. */
-static int above_standard(int fd)
-{
-    if (fd < 0 || fd > 2)
-        return fd;
-    int higher = sys_fcntl(fd, F_DUPFD_CLOEXEC_, 3);
-    sys_close(fd);
-    return higher;
-}
-
-/* ---------------------------------------------------------------------------------------------- 1 ring
- *
- * Finished CRI lines on their way to the file, each in one piece. The main thread alone moves `head` (and `filled`, its
- * own place ahead of it), the writer alone moves `tail`; `end` is where lines stop when head has gone round. Empty:
- * head == tail. Who finds nothing to do says so (`…_waits`), looks once more, and sleeps on its eventfd. */
-
-#define LOAD(x) __atomic_load_n(&(x), __ATOMIC_SEQ_CST)
-#define STORE(x, value) __atomic_store_n(&(x), (value), __ATOMIC_SEQ_CST)
-#define SWAP(x, value) __atomic_exchange_n(&(x), (value), __ATOMIC_SEQ_CST)
-
-enum stage { MIRRORING, LAST_ATTEMPT, NOTHING_MORE };
-
-static struct {
-    char bytes[RING_BYTES];
-    size_t filled, head, tail, end;
-    int writer_waits, main_waits;
-    int writer_wake, main_wake;  /* eventfds */
-    int error;                   /* what the volume answered last; 0: it works */
-    int stage;                   /* enum stage, set by the main thread */
-    int finished;                /* the writer will do nothing more */
-    size_t cut_lines, cut_bytes; /* left out by the writer; the main thread takes them over */
-    int cut_error;
-} ring;
-
-static void wake(int *waits, int eventfd)
-{
-    const uint64_t one = 1;
-    if (SWAP(*waits, 0))
-        sys_write(eventfd, &one, sizeof one);
-}
-
-static void quieten(int eventfd)
-{
-    uint64_t count;
-    sys_read(eventfd, &count, sizeof count);
-}
-
-/* Where `n` bytes may be put in one piece, or NULL. */
-static char *ring_room(size_t n)
-{
-    size_t tail = LOAD(ring.tail);
-    if (ring.filled < tail)
-        return tail - ring.filled > n ? ring.bytes + ring.filled : NULL;
-    if (RING_BYTES - ring.filled >= n)
-        return ring.bytes + ring.filled;
-    return tail > n ? ring.bytes : NULL;
-}
-
-static void ring_fill(const char *at, size_t n)
-{
-    size_t begin = (size_t)(at - ring.bytes);
-    if (begin != ring.filled)
-        ring.end = ring.filled; /* seen by the writer not before the new head is */
-    ring.filled = begin + n;
-}
-
-static void ring_publish(void)
-{
-    if (ring.head == ring.filled)
-        return;
-    STORE(ring.head, ring.filled);
-    wake(&ring.writer_waits, ring.writer_wake);
-}
-
-static size_t ring_used(void)
-{
-    size_t tail = LOAD(ring.tail);
-    return ring.filled >= tail ? ring.filled - tail : ring.end - tail + ring.filled;
-}
-
-/* How many bytes of lines wait in one piece, from `*at`. */
-static size_t ring_waiting(const char **at)
-{
-    size_t head = LOAD(ring.head), tail = ring.tail;
-    if (head < tail && tail == ring.end)
-        STORE(ring.tail, tail = 0);
-    *at = ring.bytes + tail;
-    return (head >= tail ? head : ring.end) - tail;
-}
-
-static void ring_take(size_t n)
-{
-    STORE(ring.tail, ring.tail + n);
-    wake(&ring.main_waits, ring.main_wake);
-}
-
-/* ---------------------------------------------------------------------------------------------- 2 file
- *
- * The writer: from the ring to PATH, by whole lines, rotated by rename. Only this thread touches `file` and the volume. */
-
-static struct {
-    const char *path;
-    uint64_t max_bytes;
-    uint64_t max_files; /* the live one included */
-    int fd;
-    uint64_t size;
-    struct stat identity;
-    int64_t looked_at;
-    bool torn;     /* of the line at the tail, the head is already in a file */
-    bool mid_line; /* the last line in this file is a P */
-} file = {.max_bytes = 10 * 1024 * 1024, .max_files = 3, .fd = -1};
-
-/* PATH, PATH.1, PATH.2, … */
-static const char *numbered(struct text *t, uint64_t number)
-{
-    t->n = 0;
-    add(t, file.path);
-    if (number) {
-        add(t, ".");
-        add_number(t, number);
-    }
-    t->bytes[t->n] = 0;
-    return t->bytes;
-}
-
-/* Files beyond --max-files: an earlier run was allowed more of them. */
-static void remove_surplus(void)
-{
-    struct text name;
-    for (uint64_t k = file.max_files; sys_unlinkat(AT_FDCWD, numbered(&name, k)) == 0; k++)
-        ;
-}
-
-/* The live file becomes PATH.1; 0, or minus the error. Each step can be done again when a later one fails. */
-static long rotate(void)
-{
-    struct text from, to;
-    long error;
-    for (uint64_t k = file.max_files - 1; k > 0; k--) {
-        error = sys_renameat(AT_FDCWD, numbered(&from, k - 1), AT_FDCWD, numbered(&to, k));
-        if (error && error != -ENOENT)
-            return error;
-    }
-    if (file.max_files == 1 && (error = sys_unlinkat(AT_FDCWD, file.path)) && error != -ENOENT)
-        return error;
-    remove_surplus();
-    sys_close(file.fd);
-    file.fd = -1;
-    return 0;
-}
-
-/* A last line without its end, from a process that was killed: what follows must not become part of it.
- * Returns the bytes written, or minus the error. */
-static long end_torn_line(int fd, uint64_t size)
-{
-    char last = '\n';
-    if (size && sys_pread(fd, &last, 1, size - 1) < 0)
-        return -EIO;
-    return last == '\n' ? 0 : sys_write(fd, "\n", 1);
-}
-
-/* 0, or minus the error. Only a regular file is written to, and no link is followed. */
-static long open_file(void)
-{
-    const int flags = O_RDWR | O_APPEND | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | O_NOCTTY;
-    int fd = above_standard(sys_openat(AT_FDCWD, file.path, flags | O_CREAT | O_EXCL, 0644));
-    if (fd >= 0)
-        sys_fchmod(fd, 0644); /* whatever the umask: the sidecar may run as another user */
-    else if (fd == -EEXIST)
-        fd = above_standard(sys_openat(AT_FDCWD, file.path, flags, 0));
-    if (fd < 0)
-        return fd;
-    long added = sys_fstat(fd, &file.identity);
-    if (!added)
-        added = is_file(&file.identity) ? end_torn_line(fd, (uint64_t)file.identity.st_size) : -EPERM;
-    if (added < 0) {
-        sys_close(fd);
-        return added;
-    }
-    file.fd = fd;
-    file.size = (uint64_t)(file.identity.st_size + added);
-    file.looked_at = now();
-    file.mid_line = false;
-    return 0;
-}
-
-/* Somebody may have renamed, removed or truncated the file, or unmounted the volume: whoever looks for its name must
- * find what we write. */
-static void look_again(void)
-{
-    struct stat there;
-    int64_t at = now();
-    if (file.fd < 0 || at - file.looked_at < LOOK_AGAIN)
-        return;
-    file.looked_at = at;
-    if (sys_statat(AT_FDCWD, file.path, &there, AT_SYMLINK_NOFOLLOW) == 0 && same_file(&there, &file.identity)) {
-        file.size = (uint64_t)there.st_size;
-        return;
-    }
-    sys_close(file.fd);
-    file.fd = -1;
-}
-
-static size_t first_line(const char *at, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        if (at[i] == '\n')
-            return i + 1;
-    return n;
-}
-
-/* `n` bytes less what follows their last newline. */
-static size_t whole_lines(const char *at, size_t n)
-{
-    while (n && at[n - 1] != '\n')
-        n--;
-    return n;
-}
-
-/* The tag of the line that ends before at[end]. */
-static char last_tag(const char *at, size_t end) { return at[whole_lines(at, end - 1) + TAG_AT]; }
-
-/* How many of the `n` bytes of lines at `at` go into this file now; 0: none, it must be rotated first. The parts of a
- * line (P, P, F) stay in one file if they are shorter than `reserve`: near its end, none is begun. */
-static size_t fitting(const char *at, size_t n)
-{
-    uint64_t room = file.size < file.max_bytes ? file.max_bytes - file.size : 0;
-    uint64_t reserve = file.max_bytes / 8 < RESERVE_BYTES ? file.max_bytes / 8 : RESERVE_BYTES;
-    size_t limit = room < WRITE_BYTES ? (size_t)room : WRITE_BYTES;
-    if (file.torn)
-        return first_line(at, n);
-    size_t fits = whole_lines(at, n < limit ? n : limit), end = fits;
-    if (fits && room - fits >= reserve)
-        return fits;
-    while (end && last_tag(at, end) != 'F')
-        end = whole_lines(at, end - 1);
-    if (end || (fits && file.mid_line))
-        return end ? end : fits;
-    if (file.size)
-        return 0;
-    return fits ? fits : first_line(at, n); /* longer than --max-bytes: it gets a file of its own */
-}
-
-/* Of a torn line the head is in a file that is gone or full: the rest means nothing in another one. */
-static void skip_torn_line(const char *at, size_t n, int why)
-{
-    size_t rest = first_line(at, n);
-    STORE(ring.cut_error, why);
-    __atomic_add_fetch(&ring.cut_bytes, rest, __ATOMIC_SEQ_CST);
-    __atomic_add_fetch(&ring.cut_lines, 1, __ATOMIC_SEQ_CST);
-    file.torn = false;
-    ring_take(rest);
-}
-
-/* Move some of the `n` bytes at `at` to the file: 0, or minus the error. */
-static long write_some(const char *at, size_t n)
-{
-    look_again();
-    if (file.fd < 0) {
-        long error = open_file();
-        if (error)
-            return error;
-        if (file.torn) {
-            skip_torn_line(at, n, ENOENT);
-            return 0;
-        }
-    }
-    size_t fits = fitting(at, n);
-    if (!fits)
-        return rotate();
-    long written = sys_write(file.fd, at, fits);
-    if (written == -EFBIG && file.size) { /* `ulimit -f`, and a line that is longer */
-        if (file.torn)
-            skip_torn_line(at, n, EFBIG);
-        return rotate();
-    }
-    if (written <= 0)
-        return written ? written : -EIO;
-    file.size += (size_t)written;
-    file.mid_line = !file.torn && last_tag(at, fits) == 'P';
-    file.torn = at[written - 1] != '\n';
-    ring_take((size_t)written);
-    return 0;
-}
-
-static void writer_sleep(int seen_stage, bool failed)
-{
-    struct pollfd data = {ring.writer_wake, POLLIN, 0};
-    const char *at;
-    STORE(ring.writer_waits, 1);
-    if (LOAD(ring.stage) == seen_stage && (failed || !ring_waiting(&at)))
-        sys_poll(&data, 1, failed ? RETRY : -1);
-    if (data.revents)
-        quieten(ring.writer_wake);
-    STORE(ring.writer_waits, 0);
-}
-
-static void *writer(void *unused)
-{
-    (void)unused;
-    remove_surplus();
-    open_file();
-    for (;;) {
-        /* The stage first: an attempt that began before we were told to finish was not the last one. */
-        int stage = LOAD(ring.stage);
-        const char *at;
-        size_t n = ring_waiting(&at);
-        if (!n && stage == NOTHING_MORE && !LOAD(ring.cut_lines)) /* or there is a line to come that says so */
-            break;
-        long error = n ? write_some(at, n) : 0;
-        STORE(ring.error, (int)-error);
-        if (error && stage != MIRRORING)
-            break;
-        if (error || !n)
-            writer_sleep(stage, error != 0);
-    }
-    STORE(ring.finished, 1);
-    wake(&ring.main_waits, ring.main_wake);
-    for (;;)
-        sys_poll(NULL, 0, -1);
-    return NULL;
-}
-
-/* ---------------------------------------------------------------------------------------------- 3 lines
+/* ---------------------------------------------------------------------------------------- 1 lines
  *
  * From what was read to CRI lines in the ring, and the account of what could not be put there. */
 
 struct stream {
-    int from;         /* reading end of the pipe that the app writes to; -1: it has ended */
-    int to;           /* the real stdout or stderr; -1: nobody reads it */
-    bool by_tee;      /* `to` is a pipe: the kernel can hand pages on */
-    bool much;        /* the last read found much: hand on the next */
-    bool full;        /* … and `to` has no room */
-    bool careful;     /* `to` may block: ask before each write, and write little */
-    bool hung_up;     /* nobody reads `to` any more: end `from` when nothing is owed */
-    size_t owed;      /* bytes in the pipe that must be read before it may be closed */
+    int from;     /* reading end of the pipe that the app writes to; -1: it has ended */
+    int to;       /* the real stdout or stderr; -1: nobody reads it */
+    bool by_tee;  /* `to` is a pipe: the kernel can hand pages on */
+    bool much;    /* the last read found much: hand on the next */
+    bool full;    /* … and `to` has no room */
+    bool careful; /* `to` may block: ask before each write, and write little */
+    bool hung_up; /* nobody reads `to` any more: end `from` when nothing is owed */
+    size_t owed;  /* bytes in the pipe that must be read before it may be closed */
 
     /* bytes[0..filled) was read; [0..sent) is on `to`, [0..filed) in the ring. */
     size_t filled, sent, filed;
@@ -406,7 +72,7 @@ struct stream {
 
 static struct stream streams[2]; /* stdout and stderr */
 
-#define EACH_STREAM(s) (struct stream *s = streams; s < streams + 2; s++)
+#define EACH_STREAM(s) for (struct stream *s = streams; s < streams + 2; s++)
 
 static struct {
     uint64_t lines, bytes; /* not yet said in the file */
@@ -490,7 +156,7 @@ static bool say_what_was_left_out(void)
         return true;
     if (ring_used() > RING_BYTES / 2)
         return false;
-    for EACH_STREAM (s)
+    EACH_STREAM (s)
         if (s->torn) { /* end it: the next line must not be taken for its continuation */
             stamp(s);
             put_line(s, ring_room(HEAD_BYTES + 1), 'F', "", 0);
@@ -599,7 +265,7 @@ static void file_lines(struct stream *s)
     ring_publish();
 }
 
-/* ---------------------------------------------------------------------------------------------- 4 streams */
+/* ---------------------------------------------------------------------------------------- 2 streams */
 
 static bool writable(int fd)
 {
@@ -661,10 +327,7 @@ static void end_stream(struct stream *s)
     s->full = false;
 }
 
-static bool ready_to_read(const struct stream *s)
-{
-    return s->from >= 0 && s->sent == s->filled && !s->blocked;
-}
+static bool ready_to_read(const struct stream *s) { return s->from >= 0 && s->sent == s->filled && !s->blocked; }
 
 /* Hand what is in the pipe on to the real one, without waiting and without copying. Returns how many bytes may now be
  * read (0: the end) or minus the error; -EAGAIN: no room, as something is there to be read. Only done when there is
@@ -729,10 +392,7 @@ static void pump(struct stream *s, bool readable)
     file_lines(s);
 }
 
-static bool done(const struct stream *s)
-{
-    return s->from < 0 && s->sent == s->filled && s->filed == s->filled;
-}
+static bool done(const struct stream *s) { return s->from < 0 && s->sent == s->filled && s->filed == s->filled; }
 
 /* Put a pipe in the place of descriptor `fd` (1 or 2), and the real one out of the way: 0, or minus the error.
  * The writing end stays in our own table too, for those who open /proc/1/fd/1. A closed one stays closed. */
@@ -765,7 +425,7 @@ static void take_back(struct stream *s, int fd)
         sys_dup3(s->to, fd, 0);
 }
 
-/* ---------------------------------------------------------------------------------------------- 5 command and signals */
+/* ---------------------------------------------------------------------------------------- 3 command and signals */
 
 static struct {
     int pid;
@@ -881,7 +541,7 @@ static void on_end(int status)
 {
     command.ended = true;
     command.status = status;
-    for EACH_STREAM (s)
+    EACH_STREAM (s)
         count_owed(s);
     sys_close(1);
     sys_close(2);
@@ -910,8 +570,11 @@ static void forward(const struct signalfd_siginfo *got)
         return;
     if (command.ended || got->ssi_code == SI_KERNEL_ || (int)got->ssi_pid == own)
         return;
-    struct signal_info queued = {.number = number, .code = SI_QUEUE_, .sender_pid = (int)got->ssi_pid,
-                                 .sender_uid = got->ssi_uid, .value = got->ssi_ptr};
+    struct signal_info queued = {.number = number,
+                                 .code = SI_QUEUE_,
+                                 .sender_pid = (int)got->ssi_pid,
+                                 .sender_uid = got->ssi_uid,
+                                 .value = got->ssi_ptr};
     if (got->ssi_code == SI_QUEUE_ && sys_sigqueue(command.pid, number, &queued) == 0)
         return;
     sys_kill(command.pid, number);
@@ -933,7 +596,7 @@ static int exit_code(void)
     return signal ? 128 + signal : command.status >> 8 & 0xff;
 }
 
-/* ---------------------------------------------------------------------------------------------- 6 run */
+/* ---------------------------------------------------------------------------------------- 4 run */
 
 /* When the child has ended and what it wrote has been sent on, those who still hold the pipes get LINGER. */
 static int64_t linger_until;
@@ -941,14 +604,14 @@ static int64_t linger_until;
 static void end_lingering(void)
 {
     bool settled = command.ended;
-    for EACH_STREAM (s)
+    EACH_STREAM (s)
         settled = settled && !s->owed && s->sent == s->filled;
     if (!settled)
         return;
     if (!linger_until)
         linger_until = now() + LINGER;
     if (now() >= linger_until)
-        for EACH_STREAM (s)
+        EACH_STREAM (s)
             end_stream(s);
 }
 
@@ -963,7 +626,7 @@ static void sooner(int64_t *wait, int64_t at)
 /* How long nothing may happen, in nanoseconds; -1: for ever. */
 static int64_t longest_wait(void)
 {
-    int64_t wait = left_out.lines ? RETRY : -1;
+    int64_t wait = left_out.lines ? ASK_AGAIN : -1;
     if (waiting_since)
         sooner(&wait, waiting_since + patience);
     if (linger_until)
@@ -975,7 +638,7 @@ static int64_t longest_wait(void)
 static void turn(void)
 {
     struct pollfd polled[6] = {{command.signals, POLLIN, 0}, {ring.main_wake, POLLIN, 0}};
-    for EACH_STREAM (s) {
+    EACH_STREAM (s) {
         struct pollfd *mine = polled + 2 + 2 * (s - streams);
         bool may_read = ready_to_read(s);
         mine[0] = (struct pollfd){may_read && !s->full ? s->from : -1, POLLIN, 0};
@@ -989,7 +652,7 @@ static void turn(void)
         on_signals();
     if (polled[1].revents)
         quieten(ring.main_wake);
-    for EACH_STREAM (s)
+    EACH_STREAM (s)
         pump(s, polled[2 + 2 * (s - streams)].revents || polled[3 + 2 * (s - streams)].revents);
     say_what_was_left_out();
     end_lingering();
@@ -1020,10 +683,10 @@ static long prepare(void)
 {
     struct stat a, b;
     struct resource_limit file_size;
-    for EACH_STREAM (s)
+    EACH_STREAM (s)
         s->from = s->to = -1;
-    if (sys_getrlimit(RLIMIT_FSIZE, &file_size) == 0 && file_size.soft < file.max_bytes)
-        file.max_bytes = file_size.soft;
+    if (sys_getrlimit(RLIMIT_FSIZE, &file_size) == 0 && file_size.soft < volume.max_bytes)
+        volume.max_bytes = file_size.soft;
     long error = catch_signals();
     ring.writer_wake = above_standard(sys_eventfd(O_CLOEXEC | O_NONBLOCK));
     ring.main_wake = above_standard(sys_eventfd(O_CLOEXEC | O_NONBLOCK));
@@ -1036,7 +699,7 @@ static long prepare(void)
     if (!error)
         error = thread_start(writer);
     outputs_are_one = !sys_fstat(streams[0].to, &a) && !sys_fstat(streams[1].to, &b) && same_file(&a, &b);
-    for EACH_STREAM (s)
+    EACH_STREAM (s)
         s->by_tee &= !outputs_are_one;
     return error;
 }
@@ -1064,7 +727,7 @@ static int run(char **argv, char **environment)
     return exit_code();
 }
 
-/* ---------------------------------------------------------------------------------------------- 7 options */
+/* ---------------------------------------------------------------------------------------- 5 options */
 
 static const char usage[] = "usage: sidetail-mirror --file PATH [--max-bytes N] [--max-files N] -- COMMAND [ARG]...\n"
                             "       sidetail-mirror --seed FROM TO\n"
@@ -1097,11 +760,11 @@ static char **read_options(char **argv)
             continue;
         }
         if (same(*argv, "--file"))
-            file.path = value;
+            volume.path = value;
         else if (same(*argv, "--max-bytes"))
-            read_number(value, &file.max_bytes, 1ULL << 50);
+            read_number(value, &volume.max_bytes, 1ULL << 50);
         else if (same(*argv, "--max-files"))
-            read_number(value, &file.max_files, 1000);
+            read_number(value, &volume.max_files, 1000);
         else {
             say("not understood:", *argv, 0);
             continue;
@@ -1129,7 +792,7 @@ int mirror_main(int argc, char **argv, char **environment)
         return 2;
     }
     argv = read_options(argv + 1);
-    if (file.path && length(file.path) < sizeof ((struct text *)0)->bytes - 8)
+    if (volume.path && length(volume.path) < sizeof((struct text *)0)->bytes - 8)
         return run(argv, environment);
     say("the output is not mirrored: --file is missing or too long", NULL, 0);
     return execute(argv, environment);

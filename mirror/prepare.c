@@ -9,7 +9,7 @@
 #include "prepare.h"
 #include "words.h"
 
-/* ---------------------------------------------------------------------------------------------- 1 seed
+/* ---------------------------------------------------------------------------------------- 1 seed
  *
  * Copy what an image has under FROM into a new volume, TO. It runs before the app, as the app's user, and again when the
  * pod is started again: then TO holds what the app has made of it, so nothing that exists is changed and no link is
@@ -37,10 +37,7 @@ static size_t enter(const char *name)
     return before;
 }
 
-static void leave(size_t before)
-{
-    seeding.bytes[seeding.n = before] = 0;
-}
+static void leave(size_t before) { seeding.bytes[seeding.n = before] = 0; }
 
 static long write_all(int fd, const char *bytes, size_t n)
 {
@@ -230,7 +227,7 @@ int seed(const char *from, const char *to)
     return 0;
 }
 
-/* ---------------------------------------------------------------------------------------------- 2 init
+/* ---------------------------------------------------------------------------------------- 2 init
  *
  * What the init container does with the volumes before the app starts, and does again after the app has had them: it
  * changes nothing that exists and walks through no link. */

@@ -79,7 +79,10 @@ static inline bool is_file(const struct stat *is) { return (is->st_mode & 017000
 static inline bool is_directory(const struct stat *is) { return (is->st_mode & 0170000) == 0040000; }
 static inline bool is_link(const struct stat *is) { return (is->st_mode & 0170000) == 0120000; }
 static inline bool is_pipe(const struct stat *is) { return (is->st_mode & 0170000) == 0010000; }
-static inline bool same_file(const struct stat *a, const struct stat *b) { return a->st_ino == b->st_ino && a->st_dev == b->st_dev; }
+static inline bool same_file(const struct stat *a, const struct stat *b)
+{
+    return a->st_ino == b->st_ino && a->st_dev == b->st_dev;
+}
 
 int mirror_main(int argc, char **argv, char **environment);
 
@@ -88,7 +91,7 @@ void *memmove(void *to, const void *from, size_t n);
 void *memset(void *to, int byte, size_t n);
 int memcmp(const void *a, const void *b, size_t n);
 
-#ifdef HOSTED /* -------------------------------------------------------------- with a C library */
+#ifdef HOSTED /* ------------------------------------------------------------------------------- with a C library */
 
 /* Declared here and not included: a C library's headers and the kernel's define the same structs. */
 extern long syscall(long number, ...);
@@ -114,7 +117,7 @@ int main(int argc, char **argv, char **environment) { return mirror_main(argc, a
 #endif
 #endif
 
-#else /* -------------------------------------------------------------------- without a C library */
+#else /* ------------------------------------------------------------------------------- without a C library */
 
 #if defined(__x86_64__)
 
@@ -133,21 +136,21 @@ static inline long sys(long number, long a, long b, long c, long d, long e, long
 
 #ifdef SYS_START
 /* The new thread comes out of the system call on its own stack, where it finds the function to call. */
-#define CLONE_ONTO(result, flags, top)                                                                       \
-    do {                                                                                                     \
-        register long r10 __asm__("r10") = 0;                                                                \
-        register long r8 __asm__("r8") = 0;                                                                  \
-        __asm__ volatile("syscall\n\t"                                                                       \
-                         "test %%rax, %%rax\n\t"                                                             \
-                         "jnz 1f\n\t"                                                                        \
-                         "xor %%ebp, %%ebp\n\t"                                                              \
-                         "mov (%%rsp), %%rax\n\t"                                                            \
-                         "call *%%rax\n\t"                                                                   \
-                         "hlt\n"                                                                             \
-                         "1:"                                                                                \
-                         : "=a"(result)                                                                      \
-                         : "a"((long)__NR_clone), "D"(flags), "S"(top), "d"(0L), "r"(r10), "r"(r8)           \
-                         : "rcx", "r11", "memory");                                                          \
+#define CLONE_ONTO(result, flags, top)                                                                                 \
+    do {                                                                                                               \
+        register long r10 __asm__("r10") = 0;                                                                          \
+        register long r8 __asm__("r8") = 0;                                                                            \
+        __asm__ volatile("syscall\n\t"                                                                                 \
+                         "test %%rax, %%rax\n\t"                                                                       \
+                         "jnz 1f\n\t"                                                                                  \
+                         "xor %%ebp, %%ebp\n\t"                                                                        \
+                         "mov (%%rsp), %%rax\n\t"                                                                      \
+                         "call *%%rax\n\t"                                                                             \
+                         "hlt\n"                                                                                       \
+                         "1:"                                                                                          \
+                         : "=a"(result)                                                                                \
+                         : "a"((long)__NR_clone), "D"(flags), "S"(top), "d"(0L), "r"(r10), "r"(r8)                     \
+                         : "rcx", "r11", "memory");                                                                    \
     } while (0)
 
 /* The kernel leaves argc, argv and the environment on the stack. */
@@ -175,25 +178,25 @@ static inline long sys(long number, long a, long b, long c, long d, long e, long
 }
 
 #ifdef SYS_START
-#define CLONE_ONTO(result, flags, top)                                                                       \
-    do {                                                                                                     \
-        register long x8 __asm__("x8") = __NR_clone;                                                         \
-        register long x0 __asm__("x0") = (flags);                                                            \
-        register long x1 __asm__("x1") = (long)(top);                                                        \
-        register long x2 __asm__("x2") = 0;                                                                  \
-        register long x3 __asm__("x3") = 0;                                                                  \
-        register long x4 __asm__("x4") = 0;                                                                  \
-        __asm__ volatile("svc #0\n\t"                                                                        \
-                         "cbnz x0, 1f\n\t"                                                                   \
-                         "mov x29, #0\n\t"                                                                   \
-                         "ldr x1, [sp]\n\t"                                                                  \
-                         "blr x1\n\t"                                                                        \
-                         "brk #1\n"                                                                          \
-                         "1:"                                                                                \
-                         : "+r"(x0)                                                                          \
-                         : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4)                                       \
-                         : "memory");                                                                        \
-        (result) = x0;                                                                                       \
+#define CLONE_ONTO(result, flags, top)                                                                                 \
+    do {                                                                                                               \
+        register long x8 __asm__("x8") = __NR_clone;                                                                   \
+        register long x0 __asm__("x0") = (flags);                                                                      \
+        register long x1 __asm__("x1") = (long)(top);                                                                  \
+        register long x2 __asm__("x2") = 0;                                                                            \
+        register long x3 __asm__("x3") = 0;                                                                            \
+        register long x4 __asm__("x4") = 0;                                                                            \
+        __asm__ volatile("svc #0\n\t"                                                                                  \
+                         "cbnz x0, 1f\n\t"                                                                             \
+                         "mov x29, #0\n\t"                                                                             \
+                         "ldr x1, [sp]\n\t"                                                                            \
+                         "blr x1\n\t"                                                                                  \
+                         "brk #1\n"                                                                                    \
+                         "1:"                                                                                          \
+                         : "+r"(x0)                                                                                    \
+                         : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4)                                                 \
+                         : "memory");                                                                                  \
+        (result) = x0;                                                                                                 \
     } while (0)
 
 __asm__(".globl _start\n"
@@ -264,7 +267,7 @@ static char thread_stack[32 * 1024] __attribute__((aligned(16)));
 static long thread_start(void *(*start)(void *))
 {
     const long share_everything = 0x00000100 | 0x00000200 | 0x00000400 | 0x00000800 /* CLONE_VM FS FILES SIGHAND */
-                                  | 0x00010000 | 0x00040000;                         /* CLONE_THREAD SYSVSEM */
+                                  | 0x00010000 | 0x00040000;                        /* CLONE_THREAD SYSVSEM */
     uintptr_t *top = (uintptr_t *)(void *)(thread_stack + sizeof thread_stack - 16);
     long result;
     *top = (uintptr_t)start;
@@ -281,7 +284,7 @@ __attribute__((noreturn, used)) static void entry(long *stack)
 }
 #endif
 
-#endif /* -------------------------------------------------------------------- the same on both floors */
+#endif /* ------------------------------------------------------------------------------- the same on both floors */
 
 #define SYS1(n, a) sys(n, (long)(a), 0, 0, 0, 0, 0)
 #define SYS2(n, a, b) sys(n, (long)(a), (long)(b), 0, 0, 0, 0)
@@ -293,35 +296,80 @@ static inline long sys_read(int fd, void *to, size_t n) { return SYS3(__NR_read,
 static inline long sys_write(int fd, const void *from, size_t n) { return SYS3(__NR_write, fd, from, n); }
 static inline long sys_close(int fd) { return SYS1(__NR_close, fd); }
 static inline long sys_pread(int fd, void *to, size_t n, uint64_t at) { return SYS4(__NR_pread64, fd, to, n, at); }
-static inline int sys_openat(int dir, const char *path, int flags, unsigned mode) { return (int)SYS4(__NR_openat, dir, path, flags, mode); }
+static inline int sys_openat(int dir, const char *path, int flags, unsigned mode)
+{
+    return (int)SYS4(__NR_openat, dir, path, flags, mode);
+}
 static inline long sys_fstat(int fd, struct stat *to) { return SYS2(__NR_fstat, fd, to); }
-static inline long sys_statat(int dir, const char *path, struct stat *to, int flags) { return SYS4(__NR_newfstatat, dir, path, to, flags); }
-static inline long sys_renameat(int from_dir, const char *from, int to_dir, const char *to) { return SYS4(__NR_renameat, from_dir, from, to_dir, to); }
-static inline long sys_renameat2(int from_dir, const char *from, int to_dir, const char *to, unsigned flags) { return SYS5(__NR_renameat2, from_dir, from, to_dir, to, flags); }
+static inline long sys_statat(int dir, const char *path, struct stat *to, int flags)
+{
+    return SYS4(__NR_newfstatat, dir, path, to, flags);
+}
+static inline long sys_renameat(int from_dir, const char *from, int to_dir, const char *to)
+{
+    return SYS4(__NR_renameat, from_dir, from, to_dir, to);
+}
+static inline long sys_renameat2(int from_dir, const char *from, int to_dir, const char *to, unsigned flags)
+{
+    return SYS5(__NR_renameat2, from_dir, from, to_dir, to, flags);
+}
 static inline long sys_unlinkat(int dir, const char *path) { return SYS3(__NR_unlinkat, dir, path, 0); }
 static inline long sys_mkdirat(int dir, const char *path, unsigned mode) { return SYS3(__NR_mkdirat, dir, path, mode); }
-static inline long sys_symlinkat(const char *target, int dir, const char *path) { return SYS3(__NR_symlinkat, target, dir, path); }
-static inline long sys_readlinkat(int dir, const char *path, char *to, size_t n) { return SYS4(__NR_readlinkat, dir, path, to, n); }
+static inline long sys_symlinkat(const char *target, int dir, const char *path)
+{
+    return SYS3(__NR_symlinkat, target, dir, path);
+}
+static inline long sys_readlinkat(int dir, const char *path, char *to, size_t n)
+{
+    return SYS4(__NR_readlinkat, dir, path, to, n);
+}
 static inline long sys_fchmod(int fd, unsigned mode) { return SYS2(__NR_fchmod, fd, mode); }
 static inline long sys_fchown(int fd, unsigned user, unsigned group) { return SYS3(__NR_fchown, fd, user, group); }
-static inline long sys_futimens(int fd, const struct __kernel_timespec times[2]) { return SYS4(__NR_utimensat, fd, NULL, times, 0); }
+static inline long sys_futimens(int fd, const struct __kernel_timespec times[2])
+{
+    return SYS4(__NR_utimensat, fd, NULL, times, 0);
+}
 static inline long sys_getdents(int fd, void *to, size_t n) { return SYS3(__NR_getdents64, fd, to, n); }
 static inline void sys_umask(unsigned mask) { SYS1(__NR_umask, mask); }
 static inline int sys_fcntl(int fd, int what, long argument) { return (int)SYS3(__NR_fcntl, fd, what, argument); }
-static inline long sys_ioctl(int fd, unsigned long what, void *argument) { return SYS3(__NR_ioctl, fd, what, argument); }
+static inline long sys_ioctl(int fd, unsigned long what, void *argument)
+{
+    return SYS3(__NR_ioctl, fd, what, argument);
+}
 static inline long sys_dup3(int from, int to, int flags) { return SYS3(__NR_dup3, from, to, flags); }
-static inline long sys_tee(int from, int to, size_t n) { return SYS4(__NR_tee, from, to, n, 2 /* SPLICE_F_NONBLOCK */); }
+static inline long sys_tee(int from, int to, size_t n)
+{
+    return SYS4(__NR_tee, from, to, n, 2 /* SPLICE_F_NONBLOCK */);
+}
 static inline long sys_pipe2(int fds[2], int flags) { return SYS2(__NR_pipe2, fds, flags); }
 static inline int sys_eventfd(int flags) { return (int)SYS2(__NR_eventfd2, 0, flags); }
-static inline int sys_signalfd(uint64_t mask, int flags) { return (int)SYS4(__NR_signalfd4, -1, &mask, sizeof mask, flags); }
-static inline long sys_sigmask(const uint64_t *mask, uint64_t *old) { return SYS4(__NR_rt_sigprocmask, SIG_SETMASK_, mask, old, sizeof *mask); }
-static inline long sys_sigaction(int number, const struct signal_action *action, struct signal_action *old) { return SYS4(__NR_rt_sigaction, number, action, old, sizeof action->mask); }
+static inline int sys_signalfd(uint64_t mask, int flags)
+{
+    return (int)SYS4(__NR_signalfd4, -1, &mask, sizeof mask, flags);
+}
+static inline long sys_sigmask(const uint64_t *mask, uint64_t *old)
+{
+    return SYS4(__NR_rt_sigprocmask, SIG_SETMASK_, mask, old, sizeof *mask);
+}
+static inline long sys_sigaction(int number, const struct signal_action *action, struct signal_action *old)
+{
+    return SYS4(__NR_rt_sigaction, number, action, old, sizeof action->mask);
+}
 static inline long sys_kill(int pid, int number) { return SYS2(__NR_kill, pid, number); }
-static inline long sys_sigqueue(int pid, int number, const struct signal_info *how) { return SYS3(__NR_rt_sigqueueinfo, pid, number, how); }
-static inline long sys_getrlimit(int which, struct resource_limit *to) { return SYS4(__NR_prlimit64, 0, which, NULL, to); }
+static inline long sys_sigqueue(int pid, int number, const struct signal_info *how)
+{
+    return SYS3(__NR_rt_sigqueueinfo, pid, number, how);
+}
+static inline long sys_getrlimit(int which, struct resource_limit *to)
+{
+    return SYS4(__NR_prlimit64, 0, which, NULL, to);
+}
 static inline int sys_wait(int pid, int *status, int flags) { return (int)SYS4(__NR_wait4, pid, status, flags, NULL); }
 static inline int sys_fork(void) { return (int)SYS1(__NR_clone, SIGCHLD_); }
-static inline long sys_execve(const char *path, char **argv, char **environment) { return SYS3(__NR_execve, path, argv, environment); }
+static inline long sys_execve(const char *path, char **argv, char **environment)
+{
+    return SYS3(__NR_execve, path, argv, environment);
+}
 static inline int sys_getpid(void) { return (int)SYS1(__NR_getpid, 0); }
 static inline int sys_getppid(void) { return (int)SYS1(__NR_getppid, 0); }
 static inline int sys_getsid(int pid) { return (int)SYS1(__NR_getsid, pid); }
@@ -345,6 +393,26 @@ static inline struct __kernel_timespec sys_clock(int which)
     struct __kernel_timespec now = {0, 0};
     SYS2(__NR_clock_gettime, which, &now);
     return now;
+}
+
+#define MILLISECOND 1000000LL
+#define SECOND 1000000000LL
+
+/* A clock that is never set, in nanoseconds. */
+static inline int64_t now(void)
+{
+    struct __kernel_timespec t = sys_clock(CLOCK_MONOTONIC_);
+    return t.tv_sec * SECOND + t.tv_nsec;
+}
+
+/* A descriptor above the three standard ones: those are the app's, also while they are closed. */
+static inline int above_standard(int fd)
+{
+    if (fd < 0 || fd > 2)
+        return fd;
+    int higher = sys_fcntl(fd, F_DUPFD_CLOEXEC_, 3);
+    sys_close(fd);
+    return higher;
 }
 
 #endif

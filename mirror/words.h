@@ -40,16 +40,26 @@ static inline void add_error(struct text *t, long error)
         int number;
         const char *words;
     } known[] = {
-        {ENOENT, "no such file or directory"},    {EACCES, "permission denied"},
-        {EPERM, "operation not permitted"},       {ENOEXEC, "exec format error"},
-        {ENOTDIR, "not a directory"},             {EISDIR, "is a directory"},
-        {ENOSPC, "no space left on device"},      {EDQUOT, "disk quota exceeded"},
-        {EROFS, "read-only file system"},         {EIO, "input/output error"},
-        {EFBIG, "file too large"},                {ELOOP, "a symbolic link"},
-        {ENAMETOOLONG, "file name too long"},     {ENOMEM, "cannot allocate memory"},
-        {EMFILE, "too many open files"},          {EAGAIN, "resource temporarily unavailable"},
-        {E2BIG, "argument list too long"},        {ETXTBSY, "text file busy"},
-        {ESTALE, "stale file handle"},            {EEXIST, "file exists"},
+        {ENOENT, "no such file or directory"},
+        {EACCES, "permission denied"},
+        {EPERM, "operation not permitted"},
+        {ENOEXEC, "exec format error"},
+        {ENOTDIR, "not a directory"},
+        {EISDIR, "is a directory"},
+        {ENOSPC, "no space left on device"},
+        {EDQUOT, "disk quota exceeded"},
+        {EROFS, "read-only file system"},
+        {EIO, "input/output error"},
+        {EFBIG, "file too large"},
+        {ELOOP, "a symbolic link"},
+        {ENAMETOOLONG, "file name too long"},
+        {ENOMEM, "cannot allocate memory"},
+        {EMFILE, "too many open files"},
+        {EAGAIN, "resource temporarily unavailable"},
+        {E2BIG, "argument list too long"},
+        {ETXTBSY, "text file busy"},
+        {ESTALE, "stale file handle"},
+        {EEXIST, "file exists"},
     };
     error = error < 0 ? -error : error;
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)

@@ -86,8 +86,8 @@ def test_the_programs_of_all_machines_work(crossed: tuple[str, Path], tmp_path: 
 def test_two_builds_at_once_do_not_disturb_each_other(program: Path, tmp_path: Path) -> None:
     copy = tmp_path / "mirror"
     shutil.copytree(MIRROR_SOURCES, copy, ignore=shutil.ignore_patterns("build"))
-    builds = [subprocess.Popen(["make", "-s", "-C", copy]) for _ in range(3)]
+    builds = [subprocess.Popen(["make", "-s", "-C", copy]) for _ in range(2)]
 
-    assert [one.wait(LONG) for one in builds] == [0, 0, 0]
+    assert [one.wait(LONG) for one in builds] == [0, 0]
     assert (copy / "build" / "sidetail-mirror").read_bytes() == program.read_bytes()
     assert [path.name for path in (copy / "build").iterdir()] == ["sidetail-mirror"]

@@ -138,7 +138,7 @@ def test_the_size_of_earlier_runs_counts(mirror: Mirror) -> None:
 def test_what_follows_a_torn_line_does_not_become_part_of_it(mirror: Mirror) -> None:
     torn = b"2026-01-01T00:00:00.000000000Z stdout F torn by a ki"
     mirror.file.write_bytes(torn)
-    mirror.run("echo", "whole")
+    subprocess.run(mirror.argv("echo", "whole"), timeout=LONG, check=True)
 
     first, rest = mirror.content().split(b"\n", 1)
     assert first == torn
@@ -163,7 +163,7 @@ def test_a_mirror_that_is_killed_leaves_whole_lines_but_for_the_last(mirror: Mir
             time.sleep(0.001 * run)
             process.kill()
             process.wait(LONG)
-    mirror.run("echo", "the end")
+    subprocess.run(mirror.argv("echo", "the end"), timeout=LONG, check=True)
 
     content = mirror.content()
     bad = [line for line in content.split(b"\n")[:-1] if not parse_one(line)]

@@ -53,7 +53,7 @@ def test_a_container_killed_at_any_moment_leaves_a_file_that_goes_on(mirror: Mir
             time.sleep(0.0005 * (run % 20))
             os.kill(process.pid, signal.SIGKILL)
             process.wait(LONG)
-    mirror.run("echo", "the end")
+    subprocess.run(mirror.argv("echo", "the end"), timeout=LONG, check=True)
 
     assert mirror.content().endswith(b" stdout F the end\n")
     assert all(line.count(b" stdout F ") <= 1 for line in mirror.content().splitlines())

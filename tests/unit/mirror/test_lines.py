@@ -198,7 +198,7 @@ def test_what_is_left_out_is_counted_to_the_byte_for_long(harness: Path) -> None
 def test_rotation_keeps_to_the_limit_and_keeps_parts_together(
     harness: Path, tmp_path: Path
 ) -> None:
-    for seed in range(20):
+    for seed in range(10):
         chance, case = random.Random(seed), Case()
         folder = tmp_path / str(seed)
         folder.mkdir()
@@ -206,7 +206,7 @@ def test_rotation_keeps_to_the_limit_and_keeps_parts_together(
         limit = chance.choice([50, 1000, 20_000, 100_000, 3_000_000])
         case.commands.append(struct.pack("<cI", b"F", len(path)) + path + struct.pack("<I", limit))
         expected = []
-        for number in range(200):
+        for number in range(100):
             line = numbered(chance, number)
             expected.append(line)
             case.prints(0, line + b"\n")
