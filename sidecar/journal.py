@@ -206,6 +206,8 @@ def _apply_file(loaded: Loaded, rest: str) -> None:
 
 def _apply_offset(loaded: Loaded, rest: str) -> None:
     device, inode, generation, number, offset, anchor = rest.split(" ")
+    # All that can be wrong comes first: a refused entry leaves nothing of itself.
+    name, settled = loaded.backends[int(number)], (int(offset), bytes.fromhex(anchor))
     key = file_key(int(device), int(inode))
     saved = loaded.files.setdefault(key, Saved(generation=int(generation)))
     if int(generation) < saved.generation:
@@ -213,7 +215,7 @@ def _apply_offset(loaded: Loaded, rest: str) -> None:
     if int(generation) > saved.generation:
         # The entry of this content is damaged: what is known is how far it was read.
         saved = loaded.files[key] = Saved(generation=int(generation))
-    saved.offsets[loaded.backends[int(number)]] = (int(offset), bytes.fromhex(anchor))
+    saved.offsets[name] = settled
 
 
 def _apply_deleted(loaded: Loaded, rest: str) -> None:

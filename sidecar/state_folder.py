@@ -68,9 +68,10 @@ class StateFolder:
             return Loaded(version=VERSION)
         except OSError:
             return Loaded()
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            return Loaded()
         with open(descriptor, "rb", buffering=256 * 1024) as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                return Loaded()
             try:
                 return load(file)
             except OSError:
