@@ -193,7 +193,6 @@ ANNOTATIONS = (
 )
 
 KEYS = tuple(annotation.key for annotation in ANNOTATIONS)
-PROTECTING = frozenset(annotation.key for annotation in ANNOTATIONS if annotation.protects)
 
 
 SHORT_KEYS = tuple(key.removeprefix(PREFIX) for key in KEYS)

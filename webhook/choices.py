@@ -5,9 +5,7 @@ from dataclasses import dataclass, field
 
 from contract.annotations import (
     ANNOTATIONS,
-    COMMAND,
     DEFAULT_EXCLUDE,
-    PATHS,
     REDACT,
     default_name,
 )
@@ -74,6 +72,6 @@ PARSERS: Mapping[str, Parser] = {
 CHOICES = tuple(
     (annotation.key, default_name(annotation.key), annotation.protects)
     for annotation in ANNOTATIONS
-    if annotation.key not in (PATHS, COMMAND, REDACT)
+    if annotation.in_defaults and annotation.key != REDACT
 )
 """(annotation, name, whether it protects) of those where one value holds, not their sum."""

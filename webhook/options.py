@@ -2,7 +2,7 @@
 
 In: annotations as text. Out: `Options`, with everything that could not be honoured beside it.
 A pod's own value comes first, then the namespace's, then the operator's. What protects fails
-closed: a key of `PROTECTING` that cannot be honoured refuses what it would have applied to.
+closed: one that cannot be honoured refuses what it would have applied to.
 """
 
 from collections.abc import Mapping

@@ -21,7 +21,6 @@ from webhook.quantities import NANO, parse_quantity
 MAX_FIELDS = 32
 MAX_NAMES = 64
 """Elements of a list of names or globs."""
-MEBI = 2**20
 
 LABEL = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
 """A DNS-1123 label: the name of a container, a namespace, a Secret."""
@@ -33,6 +32,9 @@ UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 UNREADABLE = "\0"
 """Stands for an annotation that is no string; no parser takes it."""
+
+Parser = Callable[[object], Any]
+"""Returns the value, or raises ValueProblem."""
 
 Stdout = Literal["off", "mirror", "all"] | tuple[str, ...]
 """A tuple names containers."""
@@ -174,11 +176,6 @@ def _check_field(key: object, text: object) -> None:
         raise ValueProblem("nothing that looks like a credential")
 
 
-def parse_seed(value: object) -> bool:
-    """Return whether to seed."""
-    return parse_boolean(value)
-
-
 def parse_native(value: object) -> str:
     """Return `auto`, `true` or `false`, as text or as YAML's booleans."""
     if isinstance(value, bool):
@@ -186,6 +183,7 @@ def parse_native(value: object) -> str:
     return parse_choice("auto", "true", "false")(value)
 
 
+parse_seed = parse_boolean
 parse_format = parse_choice(*FORMATS)
 parse_collector = parse_choice("sidecar", "node")
 parse_log_level = parse_choice(*LOG_LEVELS)
@@ -234,6 +232,3 @@ parse_max_rate = parse_bytes("1", "1Ti")
 def parse_optional_port(value: object) -> int | None:
     """Return a port, or None for null."""
     return None if value is None else parse_port(value)
-
-
-Parser = Callable[[object], Any]
