@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-MAX_SESSIONS = 1_000
+MAX_SESSIONS = 250
 """Sessions of TLS 1.2 clients without tickets that a context may remember; see `trim`."""
 
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"

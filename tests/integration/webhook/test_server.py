@@ -125,6 +125,42 @@ def test_an_idle_connection_ends_with_a_goodbye(serve):
         assert peer.recv(65536) == b""
 
 
+def test_a_peer_that_drips_its_request_gets_no_more_than_its_time(serve):
+    answer = b""
+    with serve().connect() as peer:
+        peer.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n")
+        peer.settimeout(0.05)
+        began = time.monotonic()
+        while not answer and time.monotonic() - began < 30:
+            with contextlib.suppress(TimeoutError):
+                peer.sendall(b" ")
+                answer = peer.recv(65536)
+        took = time.monotonic() - began
+
+    assert statuses(answer) == [408]
+    assert 0.5 < took < 20
+
+
+def test_a_peer_that_drips_its_handshake_gets_no_more_than_its_time(serve):
+    with serve().connect_tcp() as peer:
+        began = time.monotonic()
+        with contextlib.suppress(OSError):
+            peer.sendall(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
+            while time.monotonic() - began < 30:
+                peer.sendall(b"x")
+                time.sleep(0.02)
+
+        assert 0.3 < time.monotonic() - began < 20
+
+
+def test_a_peer_that_does_not_take_its_answers_is_closed(serve):
+    served = serve(lambda _: HttpResponse(200, b"x" * 1_000_000))
+    with served.connect() as peer:
+        peer.sendall(raw_post(b"{}") * 20)  # and never reads
+        eventually(lambda: served.server.open_connections == 1, "its connection")
+        eventually(lambda: served.server.open_connections == 0, "its end")
+
+
 def test_what_comes_after_a_413_is_thrown_away_for_a_moment_and_no_longer(serve):
     served = serve()
     sent = 0
