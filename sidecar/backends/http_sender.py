@@ -35,7 +35,7 @@ class Wire(Protocol):
         """Say what a 2xx answer means; other statuses do not come here."""
         ...
 
-    def refused(self, answer: HttpAnswer) -> Answer:
+    def refused(self, answer: HttpAnswer, batch: Batch) -> Answer:
         """Say what any other status means."""
         ...
 
@@ -57,8 +57,9 @@ class PlainWire:
         del answer, batch
         return Delivered()
 
-    def refused(self, answer: HttpAnswer) -> Answer:
+    def refused(self, answer: HttpAnswer, batch: Batch) -> Answer:
         """Every status means what it means for any HTTP backend."""
+        del batch
         return classify_status(answer)
 
 
@@ -115,7 +116,7 @@ class HttpSender:
         if 200 <= answer.status < 300:
             self._packed = None
             return self._wire.classify(answer, batch)
-        return self._wire.refused(answer)
+        return self._wire.refused(answer, batch)
 
     def _pieces(self, batch: Batch) -> list[Piece]:
         if self._gzip_level is None:

@@ -225,8 +225,8 @@ class _Wire(HttpWire):
         head = b'{"streams":[{"stream":{' + labels + b'},"values":['
         return [head, *pieces, last[: -len(b",\n")], b"]}]}"]
 
-    def refused(self, answer: HttpAnswer) -> Answer:
-        return classify_refusal(answer)
+    def refused(self, answer: HttpAnswer, batch: Batch) -> Answer:
+        return classify_refusal(answer, batch.count)
 
     def max_answer_bytes(self, batch: Batch) -> int:
         del batch

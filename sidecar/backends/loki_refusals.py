@@ -17,7 +17,7 @@ TOO_OLD = "too_old"
 TOO_NEW = "too_new"
 """Why a line was dropped: its time is further in the future than Loki takes."""
 
-_BY_INGESTER = re.compile(rb"total ignored: (\d{1,9}) out of \d+")
+_BY_INGESTER = re.compile(rb"total ignored: (\d{1,9}) out of (\d{1,9})")
 _REASONS_OF_INGESTER = (b"entry too far behind", b"entry out of order")
 _BY_DISTRIBUTOR = re.compile(
     rb"(?:(\d{1,9}) errors like: )?entry for stream '.*?' has timestamp too "
@@ -26,8 +26,8 @@ _BY_DISTRIBUTOR = re.compile(
 )
 
 
-def classify_refusal(answer: HttpAnswer) -> Answer:
-    """Say what a status outside 2xx means.
+def classify_refusal(answer: HttpAnswer, count: int) -> Answer:
+    """Say what a status outside 2xx means for a request of `count` entries of one stream.
 
     A 400 whose only reasons are times is an acknowledgement: what Loki could take of the request
     it has stored, and the rest it will never take. Anything else in it (a line that is too long)
@@ -37,13 +37,20 @@ def classify_refusal(answer: HttpAnswer) -> Answer:
     if not isinstance(outcome, Refused):
         return outcome
     # Loki says it in prose only, so here the text of an error decides.
-    left_out = _ignored(answer.body) or _invalid(answer.body)
+    left_out = _ignored(answer.body, count) or _invalid(answer.body)
     return outcome if left_out is None else Delivered(left_out)
 
 
-def _ignored(text: bytes) -> LeftOut | None:
+def _ignored(text: bytes, count: int) -> LeftOut | None:
+    """Count the lines that were refused for their place in the stream, if it speaks of all.
+
+    What was refused before the stream was looked at (lines older than Loki takes at all) is not
+    told then, but the lines that it was looked at for are fewer than were sent.
+    """
     total = _BY_INGESTER.search(text)
     if total is None or not any(reason in text for reason in _REASONS_OF_INGESTER):
+        return None
+    if int(total[2]) != count:
         return None
     return LeftOut(int(total[1]), TOO_OLD)
 

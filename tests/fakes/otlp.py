@@ -54,7 +54,8 @@ class Collector:
         with self._lock:
             self.requests += 1
             try:
-                offered = self._parse(request)
+                offered = parse_request(request)
+                self.resources += request.text.count(b'"scopeLogs"')
             except (ValueError, KeyError, TypeError) as error:
                 self.violations.append(repr(error))
                 return status(400, body=b'{"code":3}')
@@ -67,23 +68,28 @@ class Collector:
             body = orjson.dumps({"partialSuccess": partial} if partial else {})
             return Answer(headers=(("Content-Type", "application/json"),), body=body, stored=True)
 
-    def _parse(self, request: Request) -> list[Record]:
-        if (request.method, request.target) != ("POST", "/v1/logs"):
-            raise ValueError(f"{request.method} {request.target}")
-        if request.header("content-type") != "application/json":
-            raise ValueError("content type")
-        document = _members(orjson.loads(request.text), "resourceLogs")
-        found = []
-        for resource_logs in document["resourceLogs"]:
-            self.resources += 1
-            _members(resource_logs, "resource", "scopeLogs", "schemaUrl")
-            resource = _members(resource_logs["resource"], "attributes", "droppedAttributesCount")
-            attributes = _attributes(resource["attributes"])
-            for scope_logs in resource_logs["scopeLogs"]:
-                _members(scope_logs, "scope", "logRecords", "schemaUrl")
-                _members(scope_logs["scope"], "name", "version", "attributes")
-                found += [_record(record, attributes) for record in scope_logs["logRecords"]]
-        return found
+
+def parse_request(request: Request) -> list[Record]:
+    """Return the records of a request.
+
+    Raises:
+        ValueError, KeyError, TypeError: it is not as the protocol has it.
+    """
+    if (request.method, request.target) != ("POST", "/v1/logs"):
+        raise ValueError(f"{request.method} {request.target}")
+    if request.header("content-type") != "application/json":
+        raise ValueError("content type")
+    document = _members(orjson.loads(request.text), "resourceLogs")
+    found = []
+    for resource_logs in document["resourceLogs"]:
+        _members(resource_logs, "resource", "scopeLogs", "schemaUrl")
+        resource = _members(resource_logs["resource"], "attributes", "droppedAttributesCount")
+        attributes = _attributes(resource.get("attributes", []))
+        for scope_logs in resource_logs["scopeLogs"]:
+            _members(scope_logs, "scope", "logRecords", "schemaUrl")
+            _members(scope_logs["scope"], "name", "version", "attributes")
+            found += [_record(record, attributes) for record in scope_logs["logRecords"]]
+    return found
 
 
 def _record(record: dict[str, Any], resource: Mapping[str, Any]) -> Record:

@@ -185,7 +185,11 @@ RATE = BEHIND.replace("entry too far behind", "Per stream rate limit exceeded")
     ],
 )
 def test_only_refusals_for_times_are_an_acknowledgement(status: int, text: str, expected: Answer):
-    assert classify_refusal(HttpAnswer(status, {}, text.encode())) == expected
+    assert classify_refusal(HttpAnswer(status, {}, text.encode()), 10) == expected
+
+
+def test_an_answer_that_does_not_speak_of_every_line_is_not_enough():
+    assert classify_refusal(HttpAnswer(400, {}, BEHIND.encode()), 11) == Refused("status_400")
 
 
 @pytest.mark.parametrize("tenant", ["shop", "a.b_c-d*e'(f)!", "a" * 150])
