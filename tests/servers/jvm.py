@@ -1,6 +1,9 @@
 """Servers on a plain JVM: their published artifacts are fetched by Maven, then started."""
 
+import contextlib
+import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,10 +24,11 @@ def java() -> str:
     return found
 
 
-def class_path(name: str, folder: Path) -> str:
-    """Fetch the artifacts that `name/pom.xml` lists; return them as a class path.
+@contextlib.contextmanager
+def class_path(name: str, folder: Path) -> Iterator[str]:
+    """Fetch the artifacts that `name/pom.xml` lists; give them as a class path while needed.
 
-    What Maven has fetched once it keeps in its own cache.
+    What Maven has fetched once it keeps in its own cache; nothing else stays behind in `folder`.
     """
     maven = program("mvn")
     target = folder / "lib"
@@ -41,4 +45,7 @@ def class_path(name: str, folder: Path) -> str:
     )
     if run.returncode != 0:
         pytest.skip(f"the artifacts of {name} cannot be had here: {run.stdout[-500:]}")
-    return f"{target}/*"
+    try:
+        yield f"{target}/*"
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

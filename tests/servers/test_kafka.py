@@ -37,20 +37,20 @@ message.max.bytes=200000
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Where a broker listens; it takes 200 kB at most at a time."""
     folder = tmp_path_factory.mktemp("kafka")
-    jvm, jars = java(), class_path("kafka", folder)
-    port, controller = free_port(), free_port()
+    jvm, port, controller = java(), free_port(), free_port()
     properties = folder / "server.properties"
     properties.write_text(PROPERTIES.format(port=port, controller=controller, folder=folder))
     cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-    options = ["-Xmx384m", "-XX:TieredStopAtLevel=1", "-cp", jars]
-    subprocess.run(
-        [jvm, *options, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", properties],
-        check=True,
-        capture_output=True,
-        timeout=120,
-    )
-    with running([jvm, *options, "kafka.Kafka", str(properties)], folder, ports=(port,)):
-        yield f"127.0.0.1:{port}"
+    with class_path("kafka", folder) as jars:
+        options = ["-Xmx384m", "-XX:TieredStopAtLevel=1", "-cp", jars]
+        subprocess.run(
+            [jvm, *options, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", properties],
+            check=True,
+            capture_output=True,
+            timeout=120,
+        )
+        with running([jvm, *options, "kafka.Kafka", str(properties)], folder, ports=(port,)):
+            yield f"127.0.0.1:{port}"
 
 
 def _version() -> str:

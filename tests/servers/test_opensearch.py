@@ -23,15 +23,14 @@ TEMPLATE = HERE.parent.parent / "manifests/examples/backends/elasticsearch-index
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Where a node listens."""
     folder = tmp_path_factory.mktemp("opensearch")
-    jvm = java()
-    jars = class_path("opensearch", folder)
-    port = free_port()
-    command = [
-        jvm, "-Xms256m", "-Xmx512m", "-XX:TieredStopAtLevel=1", "-cp", jars,
-        str(HERE / "opensearch" / "OneNode.java"), str(folder / "home"), str(port),
-    ]  # fmt: skip
-    with running(command, folder, ports=(port,)):
-        yield f"http://127.0.0.1:{port}"
+    jvm, port = java(), free_port()
+    with class_path("opensearch", folder) as jars:
+        command = [
+            jvm, "-Xms256m", "-Xmx512m", "-XX:TieredStopAtLevel=1", "-cp", jars,
+            str(HERE / "opensearch" / "OneNode.java"), str(folder / "home"), str(port),
+        ]  # fmt: skip
+        with running(command, folder, ports=(port,)):
+            yield f"http://127.0.0.1:{port}"
 
 
 def _get(url: str, body: Any = None) -> Any:

@@ -14,7 +14,11 @@ CONFIG = """
 receivers:
   otlp: {{protocols: {{http: {{endpoint: 127.0.0.1:{port}}}}}}}
 exporters:
-  otlp_http: {{endpoint: "{url}", encoding: json, compression: none, sending_queue: {{enabled: false}}}}
+  otlp_http:
+    endpoint: "{url}"
+    encoding: json
+    compression: none
+    sending_queue: {{enabled: false}}
 service:
   pipelines: {{logs: {{receivers: [otlp], exporters: [otlp_http]}}}}
   telemetry: {{metrics: {{level: none}}, logs: {{level: warn}}}}
