@@ -134,9 +134,13 @@ CASES = [
     Case("text, CRLF", lambda n: text_line(n, 129) + b"\r"),
     Case("text, Cyrillic", lambda n: text_line(n, 60) + "заказ принят и оплачен, ".encode() * 2),
     Case("text, not UTF-8", lambda n: text_line(n, 129) + b"\xff"),
-    Case("text, skip_empty", lambda n: text_line(n, 130) if n % 10 else b"", changed(skip_empty=True)),
+    Case(
+        "text, skip_empty", lambda n: text_line(n, 130) if n % 10 else b"", changed(skip_empty=True)
+    ),
     Case("cri", lambda n: cri_line(n, text_line(n, 130)), changed(format="cri")),
-    Case("stdout, json", lambda n: cri_line(n, json_line(n)), changed(stream="stdout", format="json")),
+    Case(
+        "stdout, json", lambda n: cri_line(n, json_line(n)), changed(stream="stdout", format="json")
+    ),
     Case("docker", lambda n: docker_line(n, text_line(n, 130)), changed(format="docker")),
     Case("json", json_line, changed(format="json")),
     Case("logfmt", logfmt_line, changed(format="logfmt")),
@@ -150,7 +154,11 @@ CASES = [
     Case("keep most", lambda n: text_line(n, 130), changed(keep="INFO|ERROR|WARN")),
     Case("drop 1 in 7", lambda n: text_line(n, 130), changed(drop="DEBUG")),
     Case("drop none", lambda n: text_line(n, 130), changed(drop=r"^GET /healthz")),
-    Case("redact none", lambda n: text_line(n, 130), changed(redact=(("e", r"[\w.+-]+@[\w-]+\.\w+"),))),
+    Case(
+        "redact none",
+        lambda n: text_line(n, 130),
+        changed(redact=(("e", r"[\w.+-]+@[\w-]+\.\w+"),)),
+    ),
     Case("redact all", lambda n: text_line(n, 130), changed(redact=(("o", r"order [0-9a-f]{8}"),))),
 ]
 

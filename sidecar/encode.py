@@ -74,7 +74,7 @@ class Body:
     def __enter__(self) -> "Body":
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def append(

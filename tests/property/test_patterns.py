@@ -32,7 +32,23 @@ REGEXES = st.recursive(
     max_leaves=6,
 )
 SIMPLE_ATOMS = st.sampled_from(
-    ["a", "b", "A", "1", "é", "-", r"\.", r"\d", r"\s", r"\w", "[ab]", "[a-c]", r"[\d_]", r"\[", " "]
+    [
+        "a",
+        "b",
+        "A",
+        "1",
+        "é",
+        "-",
+        r"\.",
+        r"\d",
+        r"\s",
+        r"\w",
+        "[ab]",
+        "[a-c]",
+        r"[\d_]",
+        r"\[",
+        " ",
+    ]
 )
 SIMPLE_PARTS = st.tuples(SIMPLE_ATOMS, st.sampled_from(["", "", "{2}", "{0}", "{1}"])).map("".join)
 SIMPLE_SEQUENCES = st.tuples(
@@ -51,7 +67,22 @@ SIMPLE_REGEXES = st.builds(
     st.sampled_from(["", "", "+", ".*", "+.*"]),
 )
 PIECES = st.sampled_from(
-    [b"a", b"b", b"A", b"1", b" ", b"\t", b"-", b".", b"_", b"[", b"\xc3\xa9", b"\xff", b"\r", b"\0"]
+    [
+        b"a",
+        b"b",
+        b"A",
+        b"1",
+        b" ",
+        b"\t",
+        b"-",
+        b".",
+        b"_",
+        b"[",
+        b"\xc3\xa9",
+        b"\xff",
+        b"\r",
+        b"\0",
+    ]
 )
 MESSAGES = st.lists(PIECES, max_size=6).map(b"".join)
 TEXTS = st.lists(MESSAGES, min_size=1, max_size=6).map(lambda lines: b"\n".join(lines) + b"\n")

@@ -32,7 +32,7 @@ LINES = st.sampled_from(
         b'{"level":"warn","msg":"a","time":"2024-05-01T00:00:00Z"}',
         b'{"level":"warn","level":"info"}',
         b'{"a":',
-        b"level=info msg=\"a b\" ts=1714564800.5",
+        b'level=info msg="a b" ts=1714564800.5',
         b"I0102 03:04:05.678901 1 main.go:1] klog",
         b"[1] first",
         b"secret@example.com",
@@ -44,8 +44,9 @@ LINES = st.sampled_from(
 STREAMS = st.sampled_from([b"stdout", b"stderr"])
 TAGS = st.sampled_from([b"F", b"F", b"F", b"P", b"P:x"])
 CRI_LINES = st.builds(
-    lambda nano, stream, tag, text: b"2024-05-01T00:00:00.%09dZ %s %s %s"
-    % (nano, stream, tag, text),
+    lambda nano, stream, tag, text: (
+        b"2024-05-01T00:00:00.%09dZ %s %s %s" % (nano, stream, tag, text)
+    ),
     st.integers(0, 999_999_999),
     STREAMS,
     TAGS,
@@ -53,9 +54,7 @@ CRI_LINES = st.builds(
 )
 MODES = st.sampled_from(["none", "java", "python", "go", "indented", "auto", r"/^\[\d+\]/"])
 SIZES = st.lists(st.integers(1, 300), min_size=1, max_size=8)
-EXAMPLES = settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+EXAMPLES = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 COUNTS = st.lists(st.integers(1, 9), min_size=1, max_size=8)
 
 
@@ -83,7 +82,9 @@ def test_lines_of_files(multiline: str, lines: list[bytes], sizes: list[int], co
 
 
 @EXAMPLES
-@given(multiline=MODES, lines=st.lists(CRI_LINES, min_size=1, max_size=40), sizes=SIZES, counts=COUNTS)
+@given(
+    multiline=MODES, lines=st.lists(CRI_LINES, min_size=1, max_size=40), sizes=SIZES, counts=COUNTS
+)
 def test_streams_of_containers(
     multiline: str, lines: list[bytes], sizes: list[int], counts: list[int]
 ):

@@ -21,7 +21,11 @@ def test_a_line_cannot_forge_a_key_of_ours():
     line = b'{"id":"x","time":"2020-01-01T00:00:00Z","offset":9,"log.file.path":"/etc","fields":{}}'
     record = shipped(line + b"\n", format="json")[0]
 
-    assert (record["id"], record["offset"], record["log.file.path"]) == ("f0-0", 0, "/var/log/a.log")
+    assert (record["id"], record["offset"], record["log.file.path"]) == (
+        "f0-0",
+        0,
+        "/var/log/a.log",
+    )
     assert "fields" not in record
 
 

@@ -30,7 +30,11 @@ def test_patterns_are_applied_one_after_the_other():
 def test_a_match_never_goes_over_lines():
     data = b"Bearer\nabc\nBearer x\n"
 
-    assert [r["message"] for r in shipped(data, redact=(BEARER,))] == ["Bearer", "abc", "[redacted]"]
+    assert [r["message"] for r in shipped(data, redact=(BEARER,))] == [
+        "Bearer",
+        "abc",
+        "[redacted]",
+    ]
 
 
 def test_a_match_in_a_joined_record_may_go_over_its_lines():
