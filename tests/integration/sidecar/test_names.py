@@ -12,7 +12,7 @@ import pytest
 from tests.fakes.dns import NameServer, answer
 from tests.fakes.room import Room
 from tests.integration.sidecar.stage import Stage, staged
-from tests.judge import Judge  # noqa: TC001 - the scenario runs in a process of its own
+from tests.judge import Judge
 from tests.sidecar_process import ROOT, eventually
 
 MODES = ("nxdomain", "servfail", "silent")

@@ -362,7 +362,7 @@ def _golden(cases: list[Case]) -> str:
 class _Dumper(yaml.SafeDumper):
     """Writes every value out: what is shared in memory is no alias in a file."""
 
-    def ignore_aliases(self, data):  # noqa: ARG002 - PyYAML's signature
+    def ignore_aliases(self, data):
         return True
 
 
