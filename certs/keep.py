@@ -170,7 +170,8 @@ class Keeper:
         except ConflictError:
             return True  # another was first: look again, and adopt what it wrote
         self._metrics.stepped(step.value)
-        _log.info("the certificates were changed", extra={"fields": {"step": step.value}})
+        level = logging.WARNING if step is Step.RESTORE else logging.INFO
+        _log.log(level, "the certificates were changed", extra={"fields": {"step": step.value}})
         return True
 
     def _adopt(self, found: Keyring) -> None:
@@ -221,6 +222,9 @@ class Keeper:
         """Return when to look again: soon after a first failure, then less and less often."""
         jitter = 0.9 + 0.2 * self._ways.random.fraction()
         if self.trouble is None:
+            if self._failures:
+                _log.info("the certificates are in order again")
+                self._seldom = Seldom(clock=self._ways.clock.monotonic)
             self._failures = 0
             return self._ways.poll_seconds * jitter
         self._failures += 1

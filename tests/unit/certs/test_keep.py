@@ -270,6 +270,36 @@ def test_an_api_server_that_is_away_for_an_hour_changes_nothing_that_is_served(
     assert waits[0] < 2
 
 
+def test_a_trouble_is_said_once_a_minute_and_its_end_once(
+    world: World, running: Replica, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "certs")
+    running.kube.trouble = lambda _method, _path: 503
+    for _ in range(12):
+        world.clock.move(10 * SECOND)
+        running.keeper.turn()
+    running.kube.trouble = lambda _method, _path: None
+    running.keeper.turn()
+    running.keeper.turn()
+
+    said = [record.getMessage() for record in caplog.records]
+    assert said.count("the Secret cannot be read or written") == 2
+    assert said.count("the certificates are in order again") == 1
+
+
+def test_no_log_line_and_no_trouble_holds_a_key(
+    world: World, running: Replica, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    for harm in ({"ca_key": None}, {"tls_key": b"garbage"}, {"ca_crt": b"", "tls_crt": b""}):
+        world.set_secret(**harm)
+        running.keeper.turn()
+
+    text = caplog.text + str([vars(record) for record in caplog.records])
+    assert "PRIVATE" not in text
+    assert all(pair.key.decode()[40:80] not in text for pair in running.pairs)
+
+
 def test_an_api_server_that_is_away_at_the_start_is_waited_for(world: World) -> None:
     replica = world.replica()
     replica.kube.trouble = lambda _method, _path: 0
