@@ -68,12 +68,12 @@ def test_no_file_of_this_folder_holds_a_key_or_a_ca_bundle() -> None:
 
 
 @pytest.mark.parametrize("folder", [folder.name for folder in FOLDERS])
-def test_images_have_the_version_of_this_release(folder: str) -> None:
+def test_images_are_those_of_make_images_in_the_version_of_this_release(folder: str) -> None:
     objects = rendered(folder)
     config = yaml.safe_load(find(objects, "ConfigMap", CONFIG_MAP)["data"]["config.yaml"])
 
-    assert set(places_of("image", objects)) == {f"sidetail-webhook:{VERSION}"}
-    assert config["image"] == f"sidetail-sidecar:{VERSION}"
+    assert set(places_of("image", objects)) == {f"registry.example/sidetail-webhook:{VERSION}"}
+    assert config["image"] == f"registry.example/sidetail-sidecar:{VERSION}"
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: path.name)
