@@ -224,16 +224,16 @@ static bool file_line(struct stream *s, char tag, size_t n, size_t taken)
     return true;
 }
 
-/* The place of the first newline in `n` bytes; `n`: there is none. Sixteen bytes at a time. */
+/* The place of the first newline in `n` bytes; `n`: there is none. */
 static size_t find_newline(const char *at, size_t n)
 {
-    typedef uint8_t vector __attribute__((vector_size(16), aligned(1), may_alias));
-    typedef uint64_t halves __attribute__((vector_size(16)));
     size_t i = 0;
     for (; i + 16 <= n; i += 16) {
-        halves equal = (halves)(*(const vector *)(const void *)(at + i) == '\n');
-        if (equal[0] | equal[1])
-            return i + (equal[0] ? (size_t)__builtin_ctzll(equal[0]) / 8 : 8 + (size_t)__builtin_ctzll(equal[1]) / 8);
+        sixteen_equal found = newlines_at(at + i);
+        if (found[0])
+            return i + (size_t)__builtin_ctzll(found[0]) / 8;
+        if (found[1])
+            return i + 8 + (size_t)__builtin_ctzll(found[1]) / 8;
     }
     while (i < n && at[i] != '\n')
         i++;

@@ -84,6 +84,15 @@ static inline bool same_file(const struct stat *a, const struct stat *b)
     return a->st_ino == b->st_ino && a->st_dev == b->st_dev;
 }
 
+/* Sixteen bytes anywhere; and what comparing them gives: two words, with 0xff for each byte that is equal. */
+typedef uint8_t sixteen_bytes __attribute__((vector_size(16), aligned(1), may_alias));
+typedef uint64_t sixteen_equal __attribute__((vector_size(16)));
+
+static inline sixteen_equal newlines_at(const char *at)
+{
+    return (sixteen_equal)(*(const sixteen_bytes *)(const void *)at == '\n');
+}
+
 int mirror_main(int argc, char **argv, char **environment);
 
 void *memcpy(void *restrict to, const void *restrict from, size_t n);
@@ -215,8 +224,6 @@ __asm__(".globl _start\n"
 #ifdef SYS_START
 /* A compiler may call these four whatever it is told; they must not be turned into calls of themselves
  * (-fno-tree-loop-distribute-patterns in the Makefile). Sixteen bytes at a time, the last sixteen overlapping. */
-typedef uint8_t sixteen_bytes __attribute__((vector_size(16), aligned(1), may_alias));
-
 void *memcpy(void *restrict to, const void *restrict from, size_t n)
 {
     uint8_t *t = to;
@@ -236,12 +243,15 @@ void *memmove(void *to, const void *from, size_t n)
 {
     uint8_t *t = to;
     const uint8_t *f = from;
-    if (t <= f)
-        for (size_t i = 0; i < n; i++)
-            t[i] = f[i];
-    else
+    if (t > f) {
         while (n--)
             t[n] = f[n];
+        return to;
+    }
+    for (; n >= 16; n -= 16, t += 16, f += 16)
+        *(sixteen_bytes *)t = *(const sixteen_bytes *)f;
+    while (n--)
+        *t++ = *f++;
     return to;
 }
 

@@ -128,6 +128,11 @@ static size_t first_line(const char *at, size_t n)
 /* `n` bytes less what follows their last newline. */
 static size_t whole_lines(const char *at, size_t n)
 {
+    for (sixteen_equal found; n >= 16; n -= 16) {
+        found = newlines_at(at + n - 16);
+        if (found[0] | found[1])
+            break;
+    }
     while (n && at[n - 1] != '\n')
         n--;
     return n;

@@ -70,6 +70,18 @@ def test_every_signal_that_can_be_caught_reaches_the_command(mirror: Mirror) -> 
         process.kill()
 
 
+@pytest.mark.parametrize("number", [32, 33])
+def test_signals_that_the_c_library_keeps_to_itself_are_forwarded_too(
+    mirror: Mirror, number: int
+) -> None:
+    with mirror.started("sleep", "60") as process:
+        child = eventually(lambda: descendants(process.pid), "the child")[0]
+        eventually(lambda: b"sleep" in Path(f"/proc/{child}/cmdline").read_bytes(), "the command")
+        os.kill(process.pid, number)
+
+        assert process.wait(LONG) == 128 + number
+
+
 def test_queued_signals_keep_their_number_and_their_value(mirror: Mirror) -> None:
     script = (
         "import os, signal\n"
