@@ -46,7 +46,7 @@ def test_row_94_three_lines_a_clean_stop_and_three_more(stage: Stage):
 
 def test_row_95_killed_with_a_healthy_backend_in_the_midst_of_a_burst(stage: Stage):
     log = stage.log()
-    log.write(60_000, size=150)
+    log.write(20_000, size=400)
     stage.backend.answers(Answer(delay_seconds=0.003))
     sidecar = stage.sidecar(limits={"batch_bytes": "128KiB"})
     sidecar.start()
@@ -420,12 +420,12 @@ def test_two_restarts_in_a_row_without_any_line_change_nothing(stage: Stage):
 def test_a_journal_stays_small_however_often_it_is_appended_to(stage: Stage):
     log = stage.log()
     sidecar = stage.started(limits={"batch_bytes": 1, "batch_seconds": 0})
-    for _ in range(8):
+    for _ in range(6):
         log.write(250)
         stage.settle()
     stage.settled_in_sidecar(sidecar)
 
-    assert len(stage.backend.requests) >= 2000
+    assert len(stage.backend.requests) >= 1500
     assert journal(stage).stat().st_size <= 128 * 1024
     stage.verdict().assert_exact()
 

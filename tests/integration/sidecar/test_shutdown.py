@@ -175,7 +175,7 @@ os._exit(0)
 
 
 def test_s20_last_words_of_an_app_that_exits_at_once(stage: Stage):
-    for number in range(6):
+    for number in range(4):
         sidecar = stage.started()
         name = f"job{number}"
         script = LAST_WORDS.format(
