@@ -11,6 +11,7 @@ from tests.integration.sidecar.stage import Stage
 from tests.sidecar_process import eventually
 
 CANARY = b"canary-8fd1c2"
+LONG = (pytest.mark.soak, pytest.mark.timeout(3600))
 
 
 @pytest.fixture
@@ -104,7 +105,7 @@ def test_t1_a_source_whose_fixed_folder_becomes_a_link(stage: Stage, secrets: Pa
     nothing_leaked(stage)
 
 
-@pytest.mark.parametrize("seconds", [3, pytest.param(600, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("seconds", [3, pytest.param(600, marks=LONG)])
 def test_t2_a_file_and_a_link_change_places_as_fast_as_they_can(
     stage: Stage, secrets: Path, seconds: int
 ):
@@ -189,7 +190,7 @@ def test_a_regular_file_in_the_place_of_a_fifo_is_found(stage: Stage):
 
 @pytest.mark.parametrize(
     ("names", "limit"),
-    [(6000, 1500), pytest.param(200_000, 100_000, marks=pytest.mark.soak)],
+    [(6000, 1500), pytest.param(200_000, 100_000, marks=LONG)],
     ids=["6,000", "200,000"],
 )
 def test_t6_and_row_62_more_names_than_the_limit(stage: Stage, names: int, limit: int):
@@ -198,19 +199,21 @@ def test_t6_and_row_62_more_names_than_the_limit(stage: Stage, names: int, limit
         path.write_bytes(b"old %d\n" % number)
         os.utime(path, (number, number))
     stage.judge_by(foreign=True)
-    sidecar = stage.started(limits={"files": limit, "batch_seconds": 0.1})
+    patience = 60 + names / 100
+    sidecar = stage.sidecar(limits={"files": limit, "batch_seconds": 0.1})
+    sidecar.start()
     newest = [stage.log(f"new{number}.log") for number in range(5)]
     for log in newest:
         log.write(5)
-    stage.settle()
+    stage.settle(seconds=patience)
     scrape = sidecar.wait_for_metric(
-        lambda scrape: scrape.total("sidetail_files_followed") >= limit * 0.9
+        lambda scrape: scrape.total("sidetail_files_followed") >= limit * 0.9, seconds=patience
     )
 
     assert scrape.total("sidetail_files_followed") <= limit
     left_out = scrape.total("sidetail_files_skipped_total", reason="files")
     assert left_out >= names - limit
-    eventually(lambda: len(stage.judge.strangers) >= limit - 10)
+    eventually(lambda: len(stage.judge.strangers) >= limit - 10, seconds=patience)
     old = {int(record["message"].split()[1]) for record in stage.judge.strangers}
     # The least recently written are given up first.
     assert sum(number >= names - limit for number in old) >= 0.95 * (limit - 10)
@@ -218,6 +221,7 @@ def test_t6_and_row_62_more_names_than_the_limit(stage: Stage, names: int, limit
     assert sidecar.peak_mib < 128
     for log in newest:
         log.write(5)
+    stage.settle(seconds=patience)
     stage.verdict().assert_exact()
 
 
