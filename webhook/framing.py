@@ -97,7 +97,7 @@ class Framing:
         return self._reading is not None or bool(self._waiting)
 
     def feed(self, received: bytes) -> None:
-        """Take what came from the peer."""
+        """Take what came from the peer: at least a byte, as nothing at all would mean its end."""
         if self._reading is None:
             self._waiting += received
         else:

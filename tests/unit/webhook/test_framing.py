@@ -1,4 +1,8 @@
+from itertools import pairwise
+
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from webhook.framing import (
     MAX_CHUNKS,
@@ -9,6 +13,8 @@ from webhook.framing import (
     HttpResponse,
     Refused,
 )
+
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 BODY_LIMIT = 1000
 
@@ -276,3 +282,56 @@ def test_what_is_held_is_counted_and_let_go():
     framing.next()
     framing.render(HttpResponse(200, b""), close=False)
     assert framing.held_bytes == 0
+
+
+PARTS = st.sampled_from(
+    [
+        WHOLE,
+        HEAD,
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET / HTTP/1.0\r\n\r\n",
+        b"Content-Length: 4\r\n",
+        b"Content-Length: 5\r\n",
+        b"Transfer-Encoding: chunked\r\n",
+        b"Connection: close\r\n",
+        b"Expect: 100-continue\r\n",
+        b"Upgrade: h2c\r\nConnection: Upgrade\r\n",
+        b"X-Long: " + b"y" * 300 + b"\r\n",
+        b"\r\n",
+        b"\n",
+        b"\r",
+        b" folded\r\n",
+        b"4\r\nbody\r\n",
+        b"0\r\n\r\n",
+        b"body",
+        b"\0",
+        b":",
+        b"\xff\xfe",
+    ]
+)
+STREAMS = st.lists(PARTS | st.binary(max_size=6), max_size=12).map(b"".join)
+
+
+def outline(found):
+    return [
+        step.status if isinstance(step, Refused) else (step.method, step.target, bytes(step.body))
+        for step in found
+    ]
+
+
+@UNHURRIED
+@given(STREAMS, st.lists(st.integers(0, 400), max_size=8))
+def test_any_bytes_give_the_same_requests_however_they_are_cut(stream, cuts):
+    """And never an exception: what one packet more or less changes is how requests are smuggled."""
+    ends = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
+    pieces = [stream[start:end] for start, end in pairwise(ends) if start < end]
+
+    assert outline(framed(*pieces)) == outline(framed(stream))
+
+
+@UNHURRIED
+@given(STREAMS)
+def test_any_bytes_after_a_refusal_are_never_a_request(stream):
+    found = framed(stream, WHOLE, WHOLE)
+
+    assert not any(isinstance(step, Refused) for step in found[:-1])

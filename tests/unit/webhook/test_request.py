@@ -2,11 +2,14 @@ import json
 from contextlib import suppress
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.webhook_process import review_of
 from webhook.request import MAX_DEPTH, MAX_VALUES, ReviewError, parse_json, parse_review
+
+
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def parsed(document, *, content_type="application/json", **options):
@@ -324,17 +327,20 @@ json_values = st.recursive(
 )
 
 
+@UNHURRIED
 @given(json_values)
 def test_any_json_is_read_as_it_was_written(value):
     assert parse_json(bytearray(json.dumps(value).encode())) == value
 
 
+@UNHURRIED
 @given(st.binary(max_size=200))
 def test_any_bytes_that_are_no_review_are_refused(body):
     with pytest.raises(ReviewError):
         parse_review(bytearray(body), content_type="application/json")
 
 
+@UNHURRIED
 @given(st.dictionaries(st.sampled_from(list(review_of()["request"])), json_values, max_size=5))
 def test_any_members_are_read_or_refused(members):
     with suppress(ReviewError):

@@ -2,7 +2,7 @@ import base64
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from webhook.admission import Denial
@@ -15,6 +15,9 @@ from webhook.response import (
     render_denied,
     to_printable,
 )
+
+
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def response_of(body: bytes):
@@ -87,6 +90,7 @@ def test_what_a_terminal_would_obey_is_escaped(text, shown):
     assert to_printable(text, 100) == shown
 
 
+@UNHURRIED
 @given(st.lists(st.text(st.characters(), max_size=600), max_size=60))
 def test_any_warnings_fit_and_are_printable(warnings):
     cut = cut_warnings(warnings)
