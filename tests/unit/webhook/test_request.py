@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from tests.webhook_process import review_of
 from webhook.request import MAX_DEPTH, MAX_VALUES, ReviewError, parse_json, parse_review
 
-
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 

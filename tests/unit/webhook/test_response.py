@@ -16,7 +16,6 @@ from webhook.response import (
     to_printable,
 )
 
-
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
