@@ -10,6 +10,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -29,6 +30,8 @@ PATIENCE = 60.0
 """Seconds after which a condition is taken for one that never comes true."""
 
 
+_NOT_WITHOUT_US = ("setpriv", "--pdeathsig=KILL", "--") if shutil.which("setpriv") else ()
+"""A test run that is killed leaves no sidecar behind."""
 _T = TypeVar("_T")
 
 
@@ -189,7 +192,7 @@ class Sidecar:
         `without_file`: without `--config`, so that the environment decides.
         """
         assert self._process is None, "it runs already"
-        command = [*self.wrapper, sys.executable, "-m", "sidecar"]
+        command = [*self.wrapper, *_NOT_WITHOUT_US, sys.executable, "-m", "sidecar"]
         if not without_file:
             self.file.write_text(json.dumps(self.config))
             command += ["--config", str(self.file)]
