@@ -45,14 +45,14 @@ generated: $(VENV)/.ready ## Write the generated documents and manifests anew
 
 test: lint ## Run everything; the long forms are behind `make soak`
 	@$(STEP) "mirror and encoder" $(MAKE) -s mirror encoder
-	@$(STEP) "tests" $(TESTS)
+	@$(STEP) "tests" $(TESTS) "not soak and not servers"
 	@echo "one test: $(BIN)/python -m pytest -n0 tests/FILE.py -k NAME"
 
 soak: $(VENV)/.ready mirror encoder ## The long forms: 1,000 kills, an hour of weather, fuzzing
 	$(BIN)/python -m pytest -q -n0 -m soak --timeout 7200
 
 test-servers: $(VENV)/.ready mirror encoder ## Backends against real servers (a JVM, rsyslog, …)
-	@$(STEP) "real servers" $(BIN)/python -m pytest -q -n0 -m servers --timeout 900 -rs
+	@$(STEP) "real servers" sh .ci/tests $(BIN)/python 0 servers --timeout 900
 
 bench: $(VENV)/.ready mirror encoder ## Measure; FLUENT_BIT=path and OTELCOL=path compare in the same run
 	@$(BIN)/python -m bench
