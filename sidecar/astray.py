@@ -83,6 +83,7 @@ class Astray:
             status = _status_at(file)
             if status is None:
                 return False
+        self._known.check_content(file, status)
         self._known.refresh(file, status)
         file.misses = 0
         return True
@@ -167,6 +168,7 @@ class Astray:
         file = missing.pop(key, None)
         if file is not None:
             self._discovery.put(folder, entry.name, file)
+            self._known.check_content(file, status)
             self._known.refresh(file, status)
         elif key in owed:
             saved = owed.pop(key)

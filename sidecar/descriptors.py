@@ -64,7 +64,8 @@ class Descriptors:
             self.add(file, descriptor)
             return
         oldest = next(iter(self._open))
-        if oldest.pins == 0 and oldest.status == Status.NAMED and not oldest.is_owed():
+        needed = oldest.pins or oldest.status != Status.NAMED or oldest.is_owed()
+        if not needed and _has_name(oldest):
             self.close(oldest)
             self.add(file, descriptor)
         else:
@@ -96,7 +97,7 @@ class Descriptors:
         """Return the file to close: of the oldest, one that nobody needs, else any with a name."""
         fallback = None
         for looked_at, file in enumerate(self._open):
-            if file.pins or file.status == Status.DELETED:
+            if file.pins or not _has_name(file):
                 continue
             if fallback is None:
                 fallback = file
@@ -105,3 +106,13 @@ class Descriptors:
             if file.status == Status.NAMED and not file.is_owed():
                 return file
         return fallback
+
+
+def _has_name(file: SourceFile) -> bool:
+    """Return whether a file could be opened again: nobody may have seen yet that it cannot."""
+    if file.status == Status.DELETED:
+        return False
+    try:
+        return os.fstat(file.descriptor).st_nlink > 0
+    except OSError:
+        return True

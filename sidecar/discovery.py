@@ -273,6 +273,7 @@ class Discovery:
             return  # it went away meanwhile: the next pass misses it
         if file.key == status.st_dev << 64 | status.st_ino:
             file.seen = self.pass_number
+            self._known.check_content(file, status)
             self._known.refresh(file, status)
         else:
             self._lose(folder, entry.name)
@@ -335,6 +336,7 @@ class Discovery:
         globs = folder.owner(name)
         if file is not None and stat.S_ISREG(status.st_mode):
             self._see_again(folder, name, file, globs)
+            self._known.check_content(file, status)
             self._known.refresh(file, status)
             return
         is_link = stat.S_ISLNK(status.st_mode) and self._leads_below(folder, name)

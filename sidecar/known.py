@@ -151,6 +151,30 @@ class KnownFiles:
         if not entered and status.st_size > 0:
             self._enter_first_content(file)
 
+    def check_content(self, file: SourceFile, status: os.stat_result) -> None:
+        """Look at the head of a file that has changed, as a pass saw it.
+
+        A reader does so too, but while every backend is down there is none; and other content
+        is owed, wherever it goes from here, only if the journal knows it.
+        """
+        if stamp_of(status) == file.stamp or not file.entered:
+            return
+        try:
+            descriptor = self.hold(file)
+        except OSError:
+            return  # it is looked at again when it can be opened
+        try:
+            status = os.fstat(descriptor)
+            if self.is_unchanged(file, descriptor, status):
+                return
+        except OSError:
+            return
+        finally:
+            self.release(file)
+        with self.lock:
+            self.replace(file, status)
+        self._enter_first_content(file)
+
     def relocate(self, file: SourceFile, folder: Folder, name: str) -> None:
         """Note the name under which a file was found again."""
         with self.lock:
@@ -307,7 +331,7 @@ class KnownFiles:
         file.generation += 1
         file.head_length, file.head, file.checked = 0, b"", 0
         file.tag, file.facts, file.first = None, None, None
-        file.entered = False
+        file.entered, file.order = False, 0
         file.size = 0
         if file.final is not None:
             file.final = status.st_size

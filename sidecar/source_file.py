@@ -168,6 +168,8 @@ class SourceFile:
     """Monotonic time at which it was first seen without its name."""
     misses: int = 0
     """Passes that looked for it in vain."""
+    order: int = 0
+    """Its place among all contents, by when they were entered; 0 before that."""
     final: int | None = None
     """Its size when the last lines were asked for; what comes later is left alone."""
 
@@ -242,11 +244,12 @@ class Wait:
     def is_over(self, now: float) -> bool:
         """Return whether it need not wait any longer."""
         cursor = self.cursor
-        if cursor.settled >= self.upto or cursor.file.generation != self.generation:
+        file = cursor.file
+        if file.status == Status.GONE or file.generation != self.generation:
             return True
-        if cursor.turn == Turn.WAITING:
-            return now >= self.until
-        return cursor.turn == Turn.IDLE or cursor.file.status == Status.GONE
+        if cursor.turn == Turn.WAITING and now >= self.until:
+            return True
+        return cursor.settled >= self.upto or cursor.turn == Turn.IDLE
 
 
 class Reading:

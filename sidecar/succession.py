@@ -6,7 +6,7 @@ those are settled that stood in the other by then. Only the start of a file ever
 
 from collections.abc import Iterable
 
-from sidecar.source_file import SourceFile, Status, Wait
+from sidecar.source_file import SourceFile, Wait
 
 
 class Succession:
@@ -14,6 +14,7 @@ class Succession:
 
     def __init__(self) -> None:
         self._renamed: dict[str, SourceFile] = {}
+        self._count = 0
 
     def note(self, file: SourceFile) -> None:
         """Note a file that has lost its name."""
@@ -30,8 +31,12 @@ class Succession:
         After `until` (monotonic) none waits any more for what has no end.
         """
         for file in sorted(files, key=lambda file: (file.first is None, file.mtime)):
+            if not file.order:
+                self._count += 1
+                file.order = self._count
             before = self._renamed.get(_first_name(file))
-            if before is not None and before is not file and before.status != Status.GONE:
+            # Only the younger waits, so that two never wait for each other.
+            if before is not None and 0 < before.order < file.order:
                 _wait_for(file, before, until)
             if file.first is not None:
                 self.note(file)
