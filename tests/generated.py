@@ -9,8 +9,10 @@ from pathlib import Path
 
 from contract.annotations import ANNOTATIONS, PREFIX
 from contract.reasons import REASONS, SKIPS
+from contract.sidecar_config import BACKEND_TYPES
 from manifests.build import installation
 from runtime.settings import REQUIRED, Key
+from sidecar.backends.registry import backend_module, option_keys
 from sidecar.keys import BACKEND_KEYS, DOCUMENT_KEYS, LIMIT_KEYS, SOURCE_KEYS
 from webhook.config_keys import TOP_KEYS
 
@@ -94,12 +96,29 @@ def _reasons() -> str:
     return head + "".join(parts) + tail + skips
 
 
+def _backends_page() -> str:
+    head = (
+        "# The backends\n\nMade from `sidecar/backends/` by `make generated`. What every backend"
+        " has (`url`, `compression`, `credentials`, `only`, …) and what follows on each answer"
+        " stands in [sidecar.md](../sidecar.md).\n"
+    )
+    parts = [head]
+    for name in BACKEND_TYPES:
+        text = (backend_module(name).__doc__ or "").strip()
+        first, _, rest = text.partition("\n\n")
+        keys = option_keys(name)
+        options = _key_rows(keys) if keys else "No options of its own.\n"
+        parts.append(f"## {name}\n\n{first}\n\n{rest}\n\n{options}")
+    return "\n".join(parts)
+
+
 GENERATED: dict[str, Callable[[], str]] = {
     "README.md": _readme_annotations,
     "docs/annotations.md": _annotations,
     "docs/operator.md": _operator_keys,
     "docs/reasons.md": _reasons,
     "docs/sidecar.md": _sidecar_keys,
+    "docs/backends/README.md": _backends_page,
     "manifests/install.yaml": installation,
 }
 
