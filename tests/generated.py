@@ -5,6 +5,7 @@ Each row of GENERATED names a file and what it should hold; a test checks that i
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from contract.annotations import ANNOTATIONS, PREFIX
@@ -96,20 +97,19 @@ def _reasons() -> str:
     return head + "".join(parts) + tail + skips
 
 
-def _backends_page() -> str:
-    head = (
-        "# The backends\n\nMade from `sidecar/backends/` by `make generated`. What every backend"
-        " has (`url`, `compression`, `credentials`, `only`, …) and what follows on each answer"
-        " stands in [sidecar.md](../sidecar.md).\n"
-    )
-    parts = [head]
+def _backend_types() -> str:
+    rows = []
     for name in BACKEND_TYPES:
-        text = (backend_module(name).__doc__ or "").strip()
-        first, _, rest = text.partition("\n\n")
-        keys = option_keys(name)
-        options = _key_rows(keys) if keys else "No options of its own.\n"
-        parts.append(f"## {name}\n\n{first}\n\n{rest}\n\n{options}")
-    return "\n".join(parts)
+        sentence = (backend_module(name).__doc__ or "").partition("\n\n")[0].replace("\n", " ")
+        rows.append(f"| [{name}]({name}.md) | {sentence.removeprefix(f'`{name}`: ')} |\n")
+    table = "| type | |\n|---|---|\n" + "".join(rows)
+    return _between(ROOT / "docs" / "backends" / "README.md", "types", table)
+
+
+def _backend_options(name: str) -> str:
+    keys = option_keys(name)
+    content = _key_rows(keys) if keys else "No options of its own.\n"
+    return _between(ROOT / "docs" / "backends" / f"{name}.md", "options", content)
 
 
 GENERATED: dict[str, Callable[[], str]] = {
@@ -118,7 +118,8 @@ GENERATED: dict[str, Callable[[], str]] = {
     "docs/operator.md": _operator_keys,
     "docs/reasons.md": _reasons,
     "docs/sidecar.md": _sidecar_keys,
-    "docs/backends/README.md": _backends_page,
+    "docs/backends/README.md": _backend_types,
+    **{f"docs/backends/{name}.md": partial(_backend_options, name) for name in BACKEND_TYPES},
     "manifests/install.yaml": installation,
 }
 

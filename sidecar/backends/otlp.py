@@ -66,7 +66,7 @@ def parse_header_name(value: object) -> str:
 
 OPTIONS = (
     Key(
-        "api_key_header",
+        "key_header",
         parse_header_name,
         "X-API-Key",
         "The header that carries `api-key` of the credentials folder.",
@@ -108,7 +108,7 @@ class _Wire(HttpWire):
     def __init__(self, settings: BackendSettings, backend: OtlpBackend) -> None:
         super().__init__(settings, target_of(settings.url, PATH))
         self._backend = backend
-        self._key_header: str = settings.options["api_key_header"]
+        self._key_header: str = settings.options["key_header"]
 
     def api_key_header(self, key: str) -> tuple[str, str]:
         return (self._key_header, key)

@@ -1,26 +1,24 @@
-"""The backends by type: one row each. A module is imported only when a configuration names it."""
+"""The backends by type: a type is a row of BACKEND_TYPES and the module of its name here.
+
+A module is imported only when a configuration names it.
+"""
 
 import importlib
 from types import ModuleType
 
+from contract.sidecar_config import BACKEND_TYPES
 from runtime.settings import Key
-
-_MODULES = {
-    "http": "sidecar.backends.http",
-    "loki": "sidecar.backends.loki",
-    "elasticsearch": "sidecar.backends.elasticsearch",
-    "otlp": "sidecar.backends.otlp",
-    "forward": "sidecar.backends.forward",
-    "syslog": "sidecar.backends.syslog",
-    "kafka": "sidecar.backends.kafka",
-    "file": "sidecar.backends.file",
-    "stdout": "sidecar.backends.stdout",
-}
 
 
 def backend_module(backend_type: str) -> ModuleType:
-    """Return the module of a type: it has `OPTIONS`, `SCHEMES` and `open_backend`."""
-    return importlib.import_module(_MODULES[backend_type])
+    """Return the module of a type: it has `OPTIONS`, `SCHEMES` and `open_backend`.
+
+    Raises:
+        ValueError: there is no such type.
+    """
+    if backend_type not in BACKEND_TYPES:
+        raise ValueError(f"backend type: got {backend_type!r}, expected one of {BACKEND_TYPES}")
+    return importlib.import_module(f"sidecar.backends.{backend_type}")
 
 
 def option_keys(backend_type: str) -> tuple[Key, ...]:

@@ -15,7 +15,7 @@ def test_a_request_of_several_sources_is_taken_whole(server: Backend, tmp_path):
         "otlp",
         server.url + "/v1/logs",
         compression="gzip",
-        api_key_header="DD-API-KEY",
+        key_header="DD-API-KEY",
         credentials_dir=str(tmp_path),
     )
     sender = backend.sender()

@@ -1,9 +1,11 @@
 """The options of every type: tables that read themselves, and settings that use them."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from contract.sidecar_config import BACKEND_TYPES
 from runtime.settings import REQUIRED, SettingsError
@@ -12,6 +14,7 @@ from sidecar.backends.registry import backend_module, option_keys, url_schemes
 from sidecar.keys import BACKEND_KEYS
 from sidecar.settings import BackendSettings, read_settings
 from sidecar.url import parse_url
+from webhook.credentials import names_credential
 
 URLS = {
     "http": "http://h/in", "loki": "http://h", "elasticsearch": "https://h", "otlp": "http://h",
@@ -85,3 +88,28 @@ def test_schemes_are_those_that_urls_may_have():
 )
 def test_the_protocols_own_path_is_appended_unless_it_is_there(url: str, path: str, target: str):
     assert target_of(parse_url(url), path) == target
+
+
+EXAMPLES = Path(__file__).resolve().parents[4] / "manifests" / "examples" / "backends"
+
+
+@pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_what_an_operator_would_copy_is_what_the_sidecar_takes(example: Path):
+    rows = yaml.safe_load(example.read_text(encoding="utf-8"))["backends"]
+    for row in rows:
+        # As the webhook hands them on.
+        if "credentials" in row:
+            row["credentials"] = {"dir": f"/sidetail/backends/{row['name']}"}
+        if "tenant" in row:
+            row["tenant"] = row["tenant"].replace("$namespace", "shop")
+    document = {"sources": [], "state_dir": "/s", "backends": rows}
+
+    settings, problems = read_settings(json.dumps(document), {})
+
+    assert problems == []
+    assert len(settings.backends) == len(rows)
+
+
+def test_no_option_has_a_name_that_the_webhook_takes_for_a_secret():
+    for kind in BACKEND_TYPES:
+        assert not [key.name for key in option_keys(kind) if names_credential(key.name)]
