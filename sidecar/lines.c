@@ -2,7 +2,9 @@
  *
  * Loaded like encode.c; sidecar/transform/lines.py and cri.py say the same in Python.
  */
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE /* memmem */
+#endif
 #include "times.h"
 
 /* One call's work; sidecar/native.py fills it in. Columns have room for `count` lines. */

@@ -257,7 +257,7 @@ class Library:
             parsed_begins=_column(count),
             parsed_ends=_column(count),
         )
-        room = {"logfmt": 5 * len(text) + 2 * count, "docker": len(text)}.get(format_name, 0)
+        room = {"logfmt": 5 * len(text) + 8 * count, "docker": len(text)}.get(format_name, 0)
         out = bytearray(room)
         job = _ObjectsJob(
             format=OBJECT_FORMATS[format_name],

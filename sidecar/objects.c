@@ -29,7 +29,7 @@ struct objects {
     int64_t *parsed_ends;
     const byte *spellings;       /* of severities: see sidecar/native.py */
     byte *out;                   /* LOGFMT: the objects' text, at most 5 bytes for each of the
-                                    text's and 2 a record. DOCKER: the messages, at most as
+                                    text's and 8 a record. DOCKER: the messages, at most as
                                     many as the text has */
     int64_t out_size;            /* out: bytes written to it */
     int64_t unsure;              /* out: records that are left to Python */
@@ -91,7 +91,7 @@ static inline void forget_facts(struct facts *facts)
 /* Return the bits of a severity. `spellings`: for each length a byte with how many spellings
  * there are, then each one with its bits behind it.
  */
-static int64_t severity_of(struct span said, const byte *spellings)
+static int64_t severity_bits(struct span said, const byte *spellings)
 {
     byte lower[SPELLING_BYTES];
     int64_t length = said.end - said.begin;
@@ -130,7 +130,7 @@ static void read_facts(struct objects *objects, const struct facts *facts, int64
         int64_t bits = 0;
 
         if (facts->severity[which].begin)
-            bits = severity_of(facts->severity[which], objects->spellings);
+            bits = severity_bits(facts->severity[which], objects->spellings);
         if (bits) {
             objects->marks[row] |= bits;
             return;
@@ -626,6 +626,7 @@ static int read_docker(struct objects *objects, struct scanner *scanner, int64_t
     objects->seconds[row] = moment.second;
     objects->nanos[row] = moment.nano;
     objects->marks[row] = marks;
+    objects->timed++;
     return 1;
 }
 

@@ -1,4 +1,3 @@
-from sidecar.block import Block
 from sidecar.transform.compile import compile_transform
 from tests.unit.sidecar.transform.blocks import (
     LIMITS,
@@ -143,6 +142,6 @@ def test_an_attribute_cannot_stand_in_the_place_of_a_key_of_ours():
 
 def test_a_transform_keeps_nothing_between_blocks():
     of = transform(multiline="auto", format="json")
-    first: Block = block(b'{"a":1}\n\tat x\n')
+    first = block(b'{"a":1}\n\tat x\n')
 
     assert decoded(of(first)) == decoded(of(first))

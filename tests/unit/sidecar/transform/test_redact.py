@@ -76,7 +76,7 @@ def test_a_secret_leaves_neither_in_the_message_nor_in_the_object():
     assert (record["severity"], record["time"]) == ("warn", "2024-01-02T03:04:05.000000000Z")
 
 
-@pytest.mark.parametrize("format", ["json", "auto"])
+@pytest.mark.parametrize("name", ["json", "auto"])
 @pytest.mark.parametrize(
     "line",
     [
@@ -86,8 +86,8 @@ def test_a_secret_leaves_neither_in_the_message_nor_in_the_object():
         r'{"to":"\u006aoe@x.com"}',
     ],
 )
-def test_a_secret_that_is_written_with_escapes_is_found(line: str, format: str):
-    record = shipped(line.encode() + b"\n", redact=(EMAIL,), format=format)[0]
+def test_a_secret_that_is_written_with_escapes_is_found(line: str, name: str):
+    record = shipped(line.encode() + b"\n", redact=(EMAIL,), format=name)[0]
 
     assert "[redacted]" in json.dumps(record["parsed"])
     assert "oe" not in record["message"]
