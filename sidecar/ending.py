@@ -12,11 +12,10 @@ class Ending:
         self.stop = stop
         self.drain_seconds = drain_seconds
         self.until_eof = until_eof
-
-    @property
-    def draining(self) -> bool:
-        """True when everything that is there should be sent, and nothing else waited for."""
-        return self.until_eof or self.stop.asked
+        self.draining = until_eof
+        """True when everything that is there should be sent, and nothing else waited for: set
+        after the last look at the files, or a worker could take what it does not know for nothing.
+        """
 
     def seconds_left(self) -> float | None:
         """Return how long a stop may still take; None while none was asked."""

@@ -154,6 +154,8 @@ class Process:
         """From now on send unterminated lines too, and wait for nothing else."""
         for shipper in self._shippers:
             shipper.backlog.last()
+        self._ending.draining = True
+        for shipper in self._shippers:
             shipper.wake()
         self._files.wake()
 
