@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -223,6 +223,19 @@ class FollowMachine(RuleBasedStateMachine):
             content, descriptor = self.at[name]
             self.append(content, descriptor, b"\n")
 
+    @precondition(lambda self: self.files)
+    @rule(name=st.sampled_from(NAMES), cut=st.integers(1, 300), dies=st.booleans())
+    def pause_within_a_line(self, name: str, cut: int, dies: bool) -> None:
+        """The line is sent without its end, which comes later."""
+        self.write_part(name, cut)
+        self.look()
+        self.now += PARTIAL_SECONDS
+        for backend in BACKENDS[: 1 + self.random.randrange(2)]:
+            self.drain(backend)
+        if dies:
+            self.stop(clean=False, at_once=True)
+        self.end_line(name)
+
     @rule(pick=st.integers(0, 100), count=st.integers(1, 5))
     def write_late(self, pick: int, count: int) -> None:
         """The app still writes to what was renamed or deleted."""
@@ -366,6 +379,8 @@ class FollowMachine(RuleBasedStateMachine):
             block.start - skipped in content.ends for skipped in (0, 1, 2)
         )
         assert begins, "it begins within a line"
+        if block.start and data[block.start - 1] != 10:
+            assert not block.data.startswith((b"\n", b"\r\n")), "the end of a line that was sent"
         if not block.data.endswith(b"\n") and data[block.end - 1 : block.end] != b"\n":
             quiet = self.now - content.written_at
             assert quiet >= PARTIAL_SECONDS, "an unterminated line was not waited for"
@@ -427,21 +442,21 @@ class FollowMachine(RuleBasedStateMachine):
             self.batches[name].clear()
         for _ in range(5):
             self.look()
-            self.drain()
+            self.drain(*BACKENDS)
             self.now += 5.0
         self.look()
         for name in BACKENDS:
             self.files.backlog(name).last()
         self.now += 1.0
-        self.drain()
+        self.drain(*BACKENDS)
         for name in BACKENDS:
             assert self.files.backlog(name).drained()
             assert self.files.backlog(name).backlog_bytes() == 0
             assert self.files.backlog(name).lines_left() == 0
         self.judge()
 
-    def drain(self) -> None:
-        for name in BACKENDS:
+    def drain(self, *names: str) -> None:
+        for name in names:
             backlog = self.files.backlog(name)
             for _ in range(10_000):
                 block = backlog.take(4096)
@@ -474,16 +489,20 @@ class FollowMachine(RuleBasedStateMachine):
         return len(content.data) if where[0] in NAMES or content.seen else 0
 
 
+# Without shrinking: it would take longer than a test may.
+_PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
 TestFollow = FollowMachine.TestCase
 TestFollow.settings = settings(
-    max_examples=80,
+    max_examples=70,
     stateful_step_count=40,
     deadline=None,
+    phases=_PHASES,
     suppress_health_check=list(HealthCheck),
 )
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(3600)
 def test_nothing_is_lost_in_ten_thousand_lives():
     run_state_machine_as_test(
         FollowMachine,
@@ -491,6 +510,7 @@ def test_nothing_is_lost_in_ten_thousand_lives():
             max_examples=10_000,
             stateful_step_count=60,
             deadline=None,
+            phases=_PHASES,
             suppress_health_check=list(HealthCheck),
         ),
     )
