@@ -199,20 +199,21 @@ def to_any_value(text: bytes) -> bytes:
     return orjson.dumps(_any_value(orjson.loads(text)))
 
 
-def _any_value(value: Any) -> dict[str, object]:  # noqa: PLR0911 - one for each kind of value
-    match value:
-        case None:
-            return {}
-        case bool():
-            return {"boolValue": value}
-        case int() if -(2**63) <= value < 2**63:
-            return {"intValue": str(value)}  # as text, because a JSON number is a double
-        case int() | float():
-            return {"doubleValue": float(value)}
-        case list():
-            return {"arrayValue": {"values": [_any_value(item) for item in value]}}
-        case dict():
-            values = [{"key": key, "value": _any_value(item)} for key, item in value.items()]
-            return {"kvlistValue": {"values": values}}
-        case _:
-            return {"stringValue": value}
+_PLAIN = {str: "stringValue", bool: "boolValue", float: "doubleValue"}
+
+
+def _any_value(value: Any) -> dict[str, object]:
+    # By exact type and the usual ones first: this is done for every value of every JSON line.
+    kind = type(value)
+    if kind in _PLAIN:
+        return {_PLAIN[kind]: value}
+    if kind is int:
+        # As text, because a JSON number is a double; what has no 64 bits is none of its ints.
+        is_int64 = -(2**63) <= value < 2**63
+        return {"intValue": str(value)} if is_int64 else {"doubleValue": float(value)}
+    if kind is dict:
+        values = [{"key": key, "value": _any_value(item)} for key, item in value.items()]
+        return {"kvlistValue": {"values": values}}
+    if kind is list:
+        return {"arrayValue": {"values": [_any_value(item) for item in value]}}
+    return {}

@@ -28,9 +28,9 @@ def program(name: str, variable: str | None = None) -> str:
 
 
 def version(*command: str) -> str:
-    """Return the first line of what a program says of itself."""
+    """Return the first words of what a program says of itself."""
     run = subprocess.run(command, capture_output=True, check=False, text=True, timeout=60)
-    return (run.stdout or run.stderr).strip().split("\n")[0]
+    return (run.stdout or run.stderr).strip().split("\n")[0].partition(" (aka")[0]
 
 
 @contextlib.contextmanager
