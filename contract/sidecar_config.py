@@ -27,8 +27,6 @@ BACKEND_TYPES = (
     "stdout",
 )
 LOG_LEVELS = ("debug", "info", "warning", "error")
-MAX_PATTERN_BYTES = 4096
-"""Of one regex, in RE2's syntax."""
 
 DOWNWARD_ATTRIBUTES = {
     "POD_NAME": "k8s.pod.name",

@@ -12,10 +12,10 @@ from contract.sidecar_config import (
     DOCKER_FORMAT,
     FORMATS,
     LOG_LEVELS,
-    MAX_PATTERN_BYTES,
     MULTILINE_MODES,
     STREAMS,
 )
+from runtime.patterns import parse_pattern
 from runtime.settings import (
     REQUIRED,
     Key,
@@ -63,28 +63,6 @@ def _parse_directory(value: object) -> str:
     if not path.startswith("/") or ".." in path.split("/"):
         raise ValueProblem("an absolute directory without '..'")
     return path
-
-
-def parse_pattern(value: object) -> str:
-    """Return a regex that RE2 compiles.
-
-    Raises:
-        ValueProblem: it is longer than 4 KiB, or RE2 does not know it (look-around, for one).
-    """
-    expected = f"a regex in RE2's syntax of 1 to {MAX_PATTERN_BYTES} bytes"
-    if not isinstance(value, str) or not 1 <= len(value.encode("utf-8", "replace")) <= (
-        MAX_PATTERN_BYTES
-    ):
-        raise ValueProblem(expected)
-    import re2
-
-    options = re2.Options()
-    options.log_errors = False
-    try:
-        re2.compile(value, options)
-    except (re2.error, UnicodeError):
-        raise ValueProblem(expected) from None
-    return value
 
 
 def _parse_multiline(value: object) -> str:

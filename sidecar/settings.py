@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from contract.sidecar_config import BACKEND_TYPES, DOWNWARD_ATTRIBUTES
+from runtime.patterns import parse_pattern
 from runtime.settings import REQUIRED, Key, Problem, SettingsError, ValueProblem, nearest, shown
 from sidecar.backends.registry import option_keys, url_schemes
 from sidecar.keys import (
@@ -20,7 +21,6 @@ from sidecar.keys import (
     SOURCE_KEYS,
     Metrics,
     Only,
-    parse_pattern,
 )
 from sidecar.url import Url
 

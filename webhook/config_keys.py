@@ -4,11 +4,12 @@ import re
 
 from contract import VERSION
 from contract.annotations import PREFIX, SHORT_KEYS
+from runtime.patterns import parse_pattern
 from runtime.settings import Key, ValueProblem, nearest, parse_choice
 from webhook import values
-from webhook.patterns import parse_pattern
 
-DEFAULT_IMAGE = f"sidetail-sidecar:{VERSION}"
+DEFAULT_IMAGE = f"registry.example/sidetail-sidecar:{VERSION}"
+"""What the manifests say too; `registry.example` stands for where a cluster pulls from."""
 
 _IMAGE = re.compile(r"[\w][\w./:@-]{0,511}", re.ASCII)
 _SECRET_NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")

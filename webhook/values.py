@@ -12,10 +12,10 @@ from contextlib import suppress
 from typing import Any, Literal
 
 from contract.sidecar_config import FORMATS, LOG_LEVELS, MULTILINE_MODES
+from runtime.patterns import parse_pattern
 from runtime.settings import ValueProblem, parse_boolean, parse_choice, parse_count
 from webhook.credentials import looks_like_credential, names_credential
 from webhook.globs import check_glob
-from webhook.patterns import parse_pattern
 from webhook.quantities import NANO, parse_quantity
 
 MAX_FIELDS = 32

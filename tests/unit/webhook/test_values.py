@@ -21,7 +21,6 @@ from webhook.credentials import looks_like_credential, names_credential
 from webhook.flags import parse_flags
 from webhook.globs import check_glob, path_matches, residues
 from webhook.paths import MAX_PATHS, BadPath, PathRequest, parse_paths
-from webhook.patterns import parse_pattern
 from webhook.quantities import NANO, parse_quantity, render_quantity
 
 
@@ -201,12 +200,6 @@ def test_what_is_not_the_value_is_refused_with_what_was_expected(parse, value):
 )
 def test_values_are_read(parse, value, expected):
     assert parse(value) == expected
-
-
-def test_a_regex_of_the_full_length_is_read_and_one_more_byte_is_not():
-    assert parse_pattern("é" * 2048)
-    with pytest.raises(ValueProblem, match="4096 bytes"):
-        parse_pattern("é" * 2048 + "x")
 
 
 @pytest.mark.parametrize(
