@@ -154,6 +154,10 @@ class Backlog:
         with self._lock:
             return self._turns.is_ready(self._known.clock())
 
+    def queued(self) -> int:
+        """Return about how many files wait for their turn; cheap."""
+        return self._turns.length()
+
     def due_in(self) -> float | None:
         """Return the seconds until a partial line or an open record is sent; None without any."""
         with self._lock:

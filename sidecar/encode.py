@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Final
 
-from sidecar.encode_wheels import encode_each, encode_whole
-from sidecar.native import NEED_ROOM, Job, Library, library
+from sidecar.encode_native import NEED_ROOM, Job, encode_by_c
+from sidecar.native import Library, library
 from sidecar.transform.records import PARSED_APART, SECOND, Records
 from sidecar.wire import Template
 
@@ -145,6 +145,8 @@ class Body:
         must: int,
         ends: "array[int] | None",
     ) -> int:
+        from sidecar.encode_wheels import encode_each, encode_whole  # not needed beside the C
+
         if ends is None and not template.framed:
             whole, times = encode_whole(records, template, self.last_time)
             if self.size + len(whole) <= limit or must >= records.count:
@@ -179,7 +181,7 @@ class Body:
             job.size, job.capacity = self.size, len(self._memory)
             job.last_second, job.last_nano = divmod(after, SECOND)
             job.out = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
-            if native.encode(records, template, job) != NEED_ROOM:
+            if encode_by_c(native, records, template, job) != NEED_ROOM:
                 break
             self._make_room(job.needed + _SLACK)
         self.size = job.size

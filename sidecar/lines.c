@@ -68,6 +68,28 @@ struct simple {
     const byte *sets;     /* else a set for each byte: 256 bits */
 };
 
+/* Return whether `text` stands anywhere between `in` and `end`. */
+static int has_text(const byte *in, const byte *end, const byte *text, int64_t length)
+{
+#ifdef HAVE_SSE2
+    /* Its first and its last byte are looked for at sixteen places at once. */
+    const __m128i first = _mm_set1_epi8((char)text[0]);
+    const __m128i last = _mm_set1_epi8((char)text[length - 1]);
+
+    for (; end - in >= length + 15; in += 16) {
+        __m128i begins = _mm_loadu_si128((const __m128i *)(const void *)in);
+        __m128i ends = _mm_loadu_si128((const __m128i *)(const void *)(in + length - 1));
+        __m128i both = _mm_and_si128(_mm_cmpeq_epi8(begins, first), _mm_cmpeq_epi8(ends, last));
+        unsigned mask = (unsigned)_mm_movemask_epi8(both);
+
+        for (; mask; mask &= mask - 1)
+            if (!memcmp(in + __builtin_ctz(mask), text, (size_t)length))
+                return 1;
+    }
+#endif
+    return end - in >= length && memmem(in, (size_t)(end - in), text, (size_t)length) != NULL;
+}
+
 static int stands_at(const byte *in, const struct simple *simple)
 {
     if (simple->literal)
@@ -89,7 +111,7 @@ static int is_in(const byte *in, const byte *end, const struct simple *simple)
     if (simple->at_end)
         return stands_at(end - length, simple);
     if (simple->literal && length)
-        return memmem(in, (size_t)(end - in), simple->literal, (size_t)length) != NULL;
+        return has_text(in, end, simple->literal, length);
     for (; end - in >= length; in++)
         if (stands_at(in, simple))
             return 1;
@@ -106,6 +128,53 @@ EXPORT void sidetail_find_simple(const byte *text, const int64_t *begins, const 
         for (int64_t at = 0; at < alternative_count && !mask[row]; at++)
             mask[row] = is_in(text + begins[row], text + ends[row], &alternatives[at]) != 0;
     }
+}
+
+/* Write the numbers of the rows that `mask` has a 1 for; return how many. */
+EXPORT int64_t sidetail_keep(const byte *mask, int64_t count, const int64_t *column, int64_t *kept)
+{
+    int64_t at = 0;
+
+    for (int64_t row = 0; row < count; row++) {
+        kept[at] = column[row];
+        at += mask[row];
+    }
+    return at;
+}
+
+/* Write what is left out before each row that `mask` has a 1 for, and behind the last one; see
+ * `leave_out` in sidecar/transform/filter.py. `lines` and `before` may be absent.
+ */
+EXPORT void sidetail_left_out(const byte *mask, int64_t count, const int64_t *lines,
+                              const int64_t *before, int64_t unit, int64_t *left_out)
+{
+    int64_t gone = 0;
+
+    for (int64_t row = 0; row < count; row++) {
+        gone += before ? before[row] : 0;
+        if (mask[row]) {
+            *left_out++ = gone;
+            gone = 0;
+        } else {
+            gone += unit * (lines ? lines[row] : 1);
+        }
+    }
+    *left_out = gone;
+}
+
+/* Write the numbers of the messages whose first byte is in a set; return how many. An empty
+ * message's is the newline behind it.
+ */
+EXPORT int64_t sidetail_first_bytes(const byte *text, const int64_t *begins, int64_t count,
+                                    const byte *set, int64_t *rows)
+{
+    int64_t found = 0;
+
+    for (int64_t row = 0; row < count; row++) {
+        rows[found] = row;
+        found += set[text[begins[row]]] != 0;
+    }
+    return found;
 }
 
 /* Set begin and end of line `row`, which begins at `line`; return the end with its CR. */

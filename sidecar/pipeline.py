@@ -30,8 +30,11 @@ from sidecar.transform.compile import compile_transform
 from sidecar.transform.records import Records
 
 BLOCK_BYTES = 64 * 1024
-"""What is usually read at a time: small blocks stay in the cache."""
+"""Read of a file in one turn at least, however many others wait for theirs."""
 _MIN_BLOCK_BYTES = 4 * 1024
+_FITTING = 0.98
+_FULL = 0.94
+"""Parts of `batch_bytes`: what one block is to fill, and what is full enough to go out."""
 _DRAIN_LOOK_SECONDS = 0.1
 
 
@@ -151,7 +154,7 @@ class Shipper:
         spans: list[tuple[Block, Records, int]] = []
         again: list[Block] = []
         limit = self._limits.batch_bytes
-        while body.size < limit:
+        while body.size < limit * _FULL:
             want = self._want(limit - body.size)
             block = self.backlog.take(want)
             if block is None:
@@ -226,7 +229,10 @@ class Shipper:
         return transform(block)
 
     def _want(self, room: int) -> int:
-        return max(_MIN_BLOCK_BYTES, min(BLOCK_BYTES, int(room / self._expansion)))
+        """Return how much of a file to read: its share of the room, with those that wait."""
+        fitting = int(_FITTING * room / self._expansion)
+        share = max(BLOCK_BYTES, fitting // max(1, self.backlog.queued()))
+        return max(_MIN_BLOCK_BYTES, min(fitting, share))
 
     def _help_if_ready(self) -> None:
         """Start one more worker if there is work for it now."""

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Sequence
-from email.utils import parsedate_to_datetime
 from typing import Protocol
 
 from sidecar.backends.answers import Answer, Delivered, Hold, Refused, Retry, TooLarge
@@ -158,6 +157,8 @@ def parse_retry_after(value: str | None, *, wall_clock: Callable[[], float]) -> 
     value = value.strip()
     if value.isascii() and value.isdigit():
         return float(value[:12])
+    from email.utils import parsedate_to_datetime  # rarely needed, and slow to import
+
     try:
         seconds = parsedate_to_datetime(value).timestamp() - wall_clock()
     except (TypeError, ValueError, OverflowError, IndexError):

@@ -14,16 +14,14 @@ from contract.sidecar_config import DOCKER_FORMAT
 from sidecar.block import Block
 from sidecar.settings import Limits, Source
 from sidecar.transform.cri import undo_cri
-from sidecar.transform.docker import undo_docker
 from sidecar.transform.filter import drop_empty, drop_matching, keep_matching
 from sidecar.transform.hold import hold_open
 from sidecar.transform.lines import read_lines
-from sidecar.transform.multiline import join_by_first_line, join_by_rules, join_lines
-from sidecar.transform.parse import PARSERS, ParseMessage, parse_messages
 from sidecar.transform.partials import join_partials
 from sidecar.transform.records import Records
 
 if TYPE_CHECKING:
+    from sidecar.transform.parse import ParseMessage
     from sidecar.transform.patterns import Pattern
 
 Transform = Callable[[Block], Records]
@@ -37,7 +35,8 @@ def compile_transform(source: Source, limits: Limits) -> Transform:
 
     It keeps nothing between calls and may be called from several threads. What it returns may
     end before the block does: a record that is open at the end (a multi-line record, a part of
-    a CRI line) is left to be read again, unless `block.flush`.
+    a CRI line) is left to be read again, unless `block.flush`. Only the steps that a source
+    needs are imported: small sidecars start with nothing else.
     """
     undo = _undo(source)
     joins = _joins(source, limits.max_line_bytes)
@@ -59,19 +58,29 @@ def compile_transform(source: Source, limits: Limits) -> Transform:
 def _undo(source: Source) -> Transform:
     if source.stream == "stdout" or source.format == "cri":
         return undo_cri
-    return undo_docker if source.format == DOCKER_FORMAT else read_lines
+    if source.format == DOCKER_FORMAT:
+        from sidecar.transform.docker import undo_docker
+
+        return undo_docker
+    return read_lines
 
 
 def _joins(source: Source, max_bytes: int) -> Sequence[_Join]:
     joins: list[_Join] = []
     if _undo(source) is not read_lines:
         joins.append(partial(_join_parts, max_bytes))
-    if source.multiline.startswith("/"):
-        find = join_by_first_line(_pattern(source.multiline[1:-1]))
-        joins.append(join_lines(find, max_bytes=max_bytes))
-    elif source.multiline != "none":
-        joins.append(join_lines(join_by_rules(source.multiline), max_bytes=max_bytes))
+    if source.multiline != "none":
+        joins.append(_join_lines(source.multiline, max_bytes))
     return joins
+
+
+def _join_lines(multiline: str, max_bytes: int) -> _Join:
+    # Only here: its patterns take some milliseconds to compile.
+    from sidecar.transform.multiline import join_by_first_line, join_by_rules, join_lines
+
+    if multiline.startswith("/"):
+        return join_lines(join_by_first_line(_pattern(multiline[1:-1])), max_bytes=max_bytes)
+    return join_lines(join_by_rules(multiline), max_bytes=max_bytes)
 
 
 def _join_parts(max_bytes: int, records: Records, flush: bool) -> Records:  # noqa: FBT001 - _Join
@@ -90,13 +99,17 @@ def _steps(source: Source) -> Sequence[_Step]:
 
 
 def _redact_and_parse(source: Source) -> Sequence[_Step]:
+    if source.format == "text" and not source.redact:
+        return []
+    from sidecar.transform.parse import PARSERS, parse_messages
+
     parse = PARSERS.get(source.format)
     if source.redact:
         return [_redact(source, parse)]
     return [] if parse is None else [parse_messages(source.format)]
 
 
-def _redact(source: Source, parse: ParseMessage | None) -> _Step:
+def _redact(source: Source, parse: "ParseMessage | None") -> _Step:
     from sidecar.transform.redact import redact_matches
     from sidecar.transform.redact_objects import redact_and_parse
 

@@ -12,6 +12,7 @@ from typing import Final
 
 from sidecar.block import Block
 from sidecar.native import library
+from sidecar.transform import in_c
 from sidecar.transform.lines import columns_of, line_ends, read_lines, with_columns
 from sidecar.transform.records import (
     IOSTREAM_SHIFT,
@@ -34,7 +35,7 @@ def undo_cri(block: Block) -> Records:
     records = read_lines(block)
     native = library()
     if native is not None and records.columns is None:
-        columns = native.split_cri(records.text, records.start, records.count)
+        columns = in_c.split_cri(native, records.text, records.start, records.count)
         return replace(records, columns=columns)
     return undo_heads(with_columns(records))
 

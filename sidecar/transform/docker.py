@@ -13,7 +13,8 @@ from typing import Final
 import orjson
 
 from sidecar.block import Block
-from sidecar.native import ReadObjects, library
+from sidecar.native import library
+from sidecar.transform import in_c
 from sidecar.transform.cri import STREAMS
 from sidecar.transform.lines import columns_of, read_lines, with_columns
 from sidecar.transform.records import NO_TIME, PARTIAL, Records, time_columns
@@ -31,13 +32,13 @@ def undo_docker(block: Block) -> Records:
     records = with_columns(read_lines(block))
     native = library()
     if native is not None:
-        read = native.read_objects("docker", records.text, columns_of(records), SPELLINGS)
+        read = in_c.read_objects(native, "docker", records.text, columns_of(records), SPELLINGS)
         if not read.unsure:
             return _with_texts(records, read)
     return undo_lines(records)
 
 
-def _with_texts(records: Records, read: ReadObjects) -> Records:
+def _with_texts(records: Records, read: in_c.ReadObjects) -> Records:
     """Return the records with the texts that objects.c has read."""
     columns = read.columns
     columns = replace(

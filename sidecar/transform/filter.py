@@ -2,13 +2,15 @@
 
 import re
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import accumulate, compress
-from operator import lt, sub
+from operator import lt
 from typing import TYPE_CHECKING, Final
 
-from sidecar.transform.lines import columns_of, with_columns
+from sidecar.native import library
+from sidecar.transform import in_c
+from sidecar.transform.lines import columns_of
 from sidecar.transform.records import Columns, Records, pack_left_out
 
 if TYPE_CHECKING:
@@ -60,35 +62,39 @@ def leave_out(records: Records, mask: bytes, *, unit: int) -> Records:
     """
     if 0 not in mask:
         return records
-    records = with_columns(records)
-    columns = columns_of(records)
-    rows = list(compress(range(records.count), mask))
-    left_out = _left_out(columns, [*rows, records.count], unit)
+    columns, count, native = columns_of(records), sum(mask), library()
+    if native is None:
+        left_out = left_out_before(columns, mask, unit)
+        kept = columns.each(lambda column: array("q", compress(column, mask)))
+    else:
+        left_out = in_c.left_out(native, columns, mask, unit, count)
+        kept = columns.each(lambda column: in_c.keep(native, column, mask, count))
     tail = left_out.pop() + records.left_out
-    kept = columns.each(lambda column: array("q", compress(column, mask)))
-    kept = replace(kept, left_out=left_out, stops=_reach(columns, rows))
-    return replace(records, columns=kept, count=len(rows), left_out=tail)
+    kept = replace(kept, left_out=left_out, stops=_reach(columns, mask))
+    return replace(records, columns=kept, count=count, left_out=tail)
 
 
-def _left_out(columns: Columns, rows: Sequence[int], unit: int) -> "array[int]":
-    """Return what is left out before each of the rows that stay, and before the end."""
-    count = len(columns.offsets)
-    if columns.lines is None and columns.left_out is None:
-        return array("q", [unit * (gap - 1) for gap in map(sub, rows, (-1, *rows))])
+def left_out_before(columns: Columns, mask: bytes, unit: int) -> "array[int]":
+    """Return what is left out before each of the rows that stay, and before the end.
+
+    lines.c does the same.
+    """
+    count = len(mask)
     passed = list(accumulate(columns.lines or [1] * count, initial=0))
     before = list(accumulate(columns.left_out or [0] * count, initial=0))
     left_out = array("q")
     last = 0
-    for row in rows:
+    for row in [*compress(range(count), mask), count]:
         own = before[min(row + 1, count)] - before[last]
         left_out.append(unit * (passed[row] - passed[last]) + own)
         last = row + 1
     return left_out
 
 
-def _reach(columns: Columns, rows: Sequence[int]) -> "array[int] | None":
+def _reach(columns: Columns, mask: bytes) -> "array[int] | None":
     """Return the stops of the rows that stay: those that leave still hold up a cut."""
     if columns.stops is None:
         return None
+    rows = list(compress(range(len(mask)), mask))
     reached = list(accumulate(columns.stops, max))
     return array("q", [reached[following - 1] for following in [*rows[1:], len(reached)]])

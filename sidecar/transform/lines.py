@@ -9,6 +9,7 @@ from operator import add, or_
 
 from sidecar.block import Block
 from sidecar.native import library
+from sidecar.transform import in_c
 from sidecar.transform.records import Columns, Records
 
 _HEAD_NULS = re.compile(rb"(?<![^\n])\0+")
@@ -41,7 +42,7 @@ def read_lines(block: Block) -> Records:
 def count_lines(text: bytes) -> int:
     """Return how many newlines there are."""
     native = library()
-    return text.count(b"\n") if native is None else native.count_lines(text)
+    return text.count(b"\n") if native is None else in_c.count_lines(native, text)
 
 
 def with_columns(records: Records) -> Records:
@@ -71,13 +72,13 @@ def columns_of(records: Records) -> Columns:
     native = library()
     if native is None:
         return split(records.text, records.start)
-    return native.split_lines(records.text, records.start, records.count)
+    return in_c.split_lines(native, records.text, records.start, records.count)
 
 
 def bits_of(column: "array[int]") -> int:
     """Return all the bits that are set anywhere in a column."""
     native = library()
-    return reduce(or_, column, 0) if native is None else native.bits(column)
+    return reduce(or_, column, 0) if native is None else in_c.bits(native, column)
 
 
 def split(text: bytes, start: int) -> Columns:

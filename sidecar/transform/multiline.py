@@ -7,10 +7,12 @@ apart. The last record of a stream is open at a block's end: the next line may b
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate, pairwise
+from itertools import accumulate, chain, pairwise
 from operator import itemgetter, sub
 from typing import TYPE_CHECKING, Final
 
+from sidecar.native import library
+from sidecar.transform import in_c
 from sidecar.transform.lines import columns_of
 from sidecar.transform.records import IOSTREAM_SHIFT, NO_END, Records
 from sidecar.transform.tight import NEWLINE, Tight, messages_of, tighten
@@ -87,23 +89,29 @@ class _Grouped:
 def _joined_by_rules(tight: Tight, rules: Rules, *, flush: bool) -> bytearray:
     text, begins = tight.text, tight.begins
     joined = bytearray(len(tight))
-    place = row = done = 0
-    while True:
-        reach = follow(rules, text, place, flush=flush) if begins[row] == place else None
-        if reach is not None:
-            # Directly behind another trace there is no line whose record it could belong to.
-            belongs = not reach.is_trace or (row > done and is_high(tight[row - 1]))
-            done = tight.row(reach.stop) if reach.stop < len(text) else len(tight)
-            done = max(done, row + 1)  # a message of Docker's may have lines itself
-            joined[row:done] = bytes([belongs]) + b"\1" * (done - row - 1)
-        # From the newline before the line behind: that line may be special as well.
-        newline = rules.special.search(text, place if reach is None else reach.stop - 1)
-        if newline is None:
-            break
-        place = newline.end()
-        row = tight.row(place)
+    done = 0
+    for row in _special_rows(tight, rules):
+        if row < done or (row and not rules.special.match(text, begins[row] - 1)):
+            continue
+        reach = follow(rules, text, begins[row], flush=flush)
+        if reach is None:
+            continue
+        # Directly behind another trace there is no line whose record it could belong to.
+        belongs = not reach.is_trace or (row > done and is_high(tight[row - 1]))
+        done = tight.row(reach.stop) if reach.stop < len(text) else len(tight)
+        done = max(done, row + 1)  # a message of Docker's may have lines itself
+        joined[row:done] = bytes([belongs]) + b"\1" * (done - row - 1)
     joined[0] = 0
     return joined
+
+
+def _special_rows(tight: Tight, rules: Rules) -> Iterable[int]:
+    """Return rows, among them the first one and all that `rules` may find special."""
+    native = library()
+    if native is not None:
+        return chain((0,), in_c.first_bytes(native, tight.text, tight.begins, rules.first_bytes))
+    newlines = rules.special.finditer(tight.text)
+    return chain((0,), (tight.row(newline.end()) for newline in newlines))
 
 
 def _streams(records: Records) -> list[Sequence[int]]:

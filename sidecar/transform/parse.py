@@ -13,6 +13,7 @@ from operator import or_
 from typing import Final
 
 from sidecar.native import library
+from sidecar.transform import in_c
 from sidecar.transform.lines import columns_of
 from sidecar.transform.logfmt import parse_pairs
 from sidecar.transform.objects import BOM, ParseError, parse_object, severity_of, time_of, to_json
@@ -88,7 +89,7 @@ def parse_messages(format_name: str) -> Callable[[Records], Records]:
         native = library()
         if native is None or not records.count:
             return with_said(records, [parse(message) for message in messages_of(records)])
-        read = native.read_objects(format_name, records.text, columns_of(records), SPELLINGS)
+        read = in_c.read_objects(native, format_name, records.text, columns_of(records), SPELLINGS)
         if not read.found and not read.unsure:
             return records
         records = replace(records, columns=read.columns, parsed=read.text)

@@ -13,7 +13,8 @@ from typing import Any, Final
 
 import re2
 
-from sidecar.native import SimplePattern, library
+from sidecar.native import library
+from sidecar.transform import in_c
 from sidecar.transform.lines import columns_of
 from sidecar.transform.records import Records
 from sidecar.transform.simple_patterns import as_bitmap, read_simple
@@ -41,11 +42,11 @@ class Pattern:
         self._goes_by_lines = not any(anchor in pattern for anchor in _TEXT_ANCHORS)
 
     @cached_property
-    def _simple(self) -> SimplePattern | None:
+    def _simple(self) -> in_c.SimplePattern | None:
         simple = read_simple(self._pattern)
         if simple is None:
             return None
-        return SimplePattern(
+        return in_c.SimplePattern(
             [
                 (each.at_begin, each.at_end, each.literal, b"".join(map(as_bitmap, each.sets)))
                 for each in simple
@@ -65,7 +66,7 @@ class Pattern:
         """Return a byte for each record: 1 where its message, as it is sent, matches."""
         native = library()
         if native is not None and self._simple is not None:
-            return native.find_simple(records.text, columns_of(records), self._simple)
+            return in_c.find_simple(native, records.text, columns_of(records), self._simple)
         tight = tighten(records)
         if not (self._goes_by_lines and tight.is_by_lines):
             return bytes(map(self.is_in, sent_messages(tight)))

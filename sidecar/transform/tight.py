@@ -11,6 +11,7 @@ from itertools import accumulate
 from typing import Final
 
 from sidecar.native import library
+from sidecar.transform import in_c
 from sidecar.transform.lines import columns_of, count_lines, split
 from sidecar.transform.records import Records
 
@@ -74,7 +75,7 @@ def tighten(records: Records) -> Tight:
     native = library()
     if native is None:
         return tight_of(messages_of(records))
-    return Tight(*native.gather(text, columns))
+    return Tight(*in_c.gather(native, text, columns))
 
 
 def tight_of(messages: Iterable[bytes]) -> Tight:
@@ -90,7 +91,7 @@ def split_text(text: bytes) -> Tight:
     native = library()
     if native is None:
         return Tight(text, split(text, 0).begins)
-    return Tight(text, native.split_lines(text, 0, native.count_lines(text)).begins)
+    return Tight(text, in_c.split_lines(native, text, 0, in_c.count_lines(native, text)).begins)
 
 
 def with_messages(records: Records, tight: Tight) -> Records:

@@ -55,6 +55,8 @@ class Rules(Protocol):
 
     special: "re.Pattern[bytes]"
     """Finds the newline before each line that may begin a trace, or belong to a record before."""
+    first_bytes: bytes
+    """For each byte whether such a line may begin with it."""
 
     def follow(self, text: bytes, place: int, *, flush: bool) -> Reach | None:
         """Return how far that reaches which begins with the line at `place`; None: nothing does.
@@ -76,6 +78,11 @@ def _lines_of(*patterns: bytes) -> bytes:
 
 def _newline_before(*patterns: bytes) -> "re.Pattern[bytes]":
     return re.compile(rb"\n(?=" + _any(_INDENTED, *patterns) + rb")")
+
+
+def _byte_set(members: bytes) -> bytes:
+    """Return 256 bytes, 1 for a space, a tab and each member."""
+    return bytes(byte in members or byte in b" \t" for byte in range(256))
 
 
 _INDENTED: Final = rb"[ \t]"
@@ -102,6 +109,7 @@ class Indented:
     """No traces, only lines that begin with a space or a tab."""
 
     special = _newline_before()
+    first_bytes = _byte_set(b"")
 
     def follow(self, text: bytes, place: int, *, flush: bool) -> Reach | None:  # noqa: ARG002 - Rules
         """Return None."""
@@ -113,6 +121,7 @@ _JAVA_HEADS: Final = (
     # Bounded: without it, a hostile line of dots would be kept in memory segment by segment.
     rb"(?:[A-Za-z_$][\w$]*+\.){1,32}+[A-Z][\w$]*(?:Exception|Error|Throwable)(?=:|[ \t]*+\n)",
 )
+_NAME_BEGINS: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_$"
 _JAVA_MORE: Final = (rb"[ \t]++(?:at |\.\.\. \d)", rb"[ \t]*+(?:Caused by|Suppressed): ")
 """Parts of a trace even where its head is a part of the line before them."""
 
@@ -124,6 +133,7 @@ class Java:
     """
 
     special = _newline_before(*_JAVA_HEADS, *_JAVA_MORE)
+    first_bytes = _byte_set(_NAME_BEGINS)
     _heads: ClassVar[Sequence[bytes]] = _JAVA_HEADS
 
     def __init__(self) -> None:
@@ -155,6 +165,7 @@ class Python:
     """Python's tracebacks: frames, the exception's line, those it was chained to, groups."""
 
     special = _newline_before(_PYTHON_HEAD)
+    first_bytes = _byte_set(b"T|+")
     _group = re.compile(_PYTHON_GROUP + rb"[^\n]*+\n" + _lines_of(_PYTHON_INSIDE))
     _single = re.compile(
         _PYTHON_HEAD
@@ -218,6 +229,7 @@ class Go:
     """
 
     special = _newline_before(*_GO_HEADS)
+    first_bytes = _byte_set(b"pfruSg")
     _trace = re.compile(
         _any(*_GO_HEADS)
         + rb"[^\n]*+\n"
@@ -246,6 +258,7 @@ class Auto(Java):
     """All of these."""
 
     special = _newline_before(*_JAVA_HEADS, *_JAVA_MORE, _PYTHON_HEAD, *_GO_HEADS, _OTHER_HEAD)
+    first_bytes = _byte_set(_NAME_BEGINS + b"|+")
     _heads = (*_JAVA_HEADS, _OTHER_HEAD)
 
     def __init__(self) -> None:

@@ -8,6 +8,8 @@ import pytest
 
 from sidecar import build_encoder, native
 from sidecar.build_encoder import build
+from sidecar.encode_native import Job
+from sidecar.transform import in_c
 from tests.unit.sidecar.transform.blocks import block, decoded, transform
 
 
@@ -38,7 +40,7 @@ def test_the_library_that_is_built_is_used(built: Path, monkeypatch: pytest.Monk
 
     library = native.library()
     assert library is not None
-    assert library.count_lines(b"a\n\nb") == 2
+    assert in_c.count_lines(library, b"a\n\nb") == 2
     assert [entry.name for entry in built.parent.iterdir()] == ["encode.so"]
 
 
@@ -98,7 +100,7 @@ def test_another_program_s_library_is_refused(compiler: str, tmp_path: Path):
 
 def test_the_structures_are_as_large_as_in_c(compiler: str, tmp_path: Path):
     sources = build_encoder.SOURCES
-    names = {"job": native.Job, "lines": native._LinesJob, "objects": native._ObjectsJob}
+    names = {"job": Job, "lines": in_c.LinesJob, "objects": in_c.ObjectsJob}
     for source, (name, structure) in zip(sources, names.items(), strict=True):
         target = tmp_path / f"{name}.so"
         text = f'#include "{source}"\nEXPORT int size(void) {{ return sizeof(struct {name}); }}\n'
