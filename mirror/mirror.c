@@ -108,7 +108,7 @@ static void put_date(char *to, uint64_t day)
 static void stamp(struct stream *s)
 {
     static char text[31] = "2006-01-02T15:04:05.000000000Z";
-    static uint64_t shown;
+    static uint64_t shown = ~0ULL;
     struct __kernel_timespec time = sys_clock(CLOCK_REALTIME_);
     uint64_t second = (uint64_t)time.tv_sec;
     if (second != shown) {

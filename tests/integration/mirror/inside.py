@@ -107,8 +107,7 @@ def a_file_that_is_removed_to_make_room_is_begun_with_a_whole_line(program: Path
         App(Mirror(program, volume / "app.log"), "--max-bytes", "100000000") as app,
     ):
         app.prints(4000)
-        eventually(lambda: not app.mirror.content().endswith(b"\n"), "a torn line")
-        kept = app.mirror.content().count(b"\n")
+        kept = eventually(lambda: _settled_and_torn(app.mirror), "a torn line").count(b"\n")
         app.mirror.file.unlink()
         app.prints(1)
         eventually(lambda: app.mirror.file.exists() and app.mirror.lines(), "the new file")
@@ -119,6 +118,14 @@ def a_file_that_is_removed_to_make_room_is_begun_with_a_whole_line(program: Path
     said = [LEFT_OUT.fullmatch(line.text) for line in lines]
     assert numbers[0] == kept + 1, "the torn one is left out, the next is whole"
     assert [int(found[1]) for found in said if found] == [1]
+
+
+def _settled_and_torn(mirror: Mirror) -> bytes:
+    """Return the content if it ends within a line and no write is under way, else nothing."""
+    content = mirror.content()
+    time.sleep(0.2)
+    settled = content == mirror.content() and not content.endswith(b"\n")
+    return content if settled else b""
 
 
 def a_read_only_volume_is_written_to_when_it_can_be(program: Path) -> None:

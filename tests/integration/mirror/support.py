@@ -30,8 +30,8 @@ LEFT_OUT = re.compile(rb"sidetail-mirror: (\d+) lines? \((\d+) bytes\) left out 
 
 def build(target: str, *arguments: str) -> Path:
     """Build `mirror/build/TARGET`, once for all test processes; skip where there is no compiler."""
-    if shutil.which(os.environ.get("CC", "cc")) is None:
-        pytest.skip("no C compiler")
+    if shutil.which(os.environ.get("CC", "cc")) is None or shutil.which("make") is None:
+        pytest.skip("no C compiler, or no make")
     (MIRROR_SOURCES / "build").mkdir(exist_ok=True)
     with (MIRROR_SOURCES / "build" / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -18,7 +18,7 @@ LIMITS: dict[str, Any] = {
     "partial_seconds": 0.3,
     "multiline_seconds": 0.5,
     "rotated_seconds": 0.6,
-    "request_seconds": 5,
+    "request_seconds": 30,
     "drain_seconds": 10,
 }
 """Small enough for tests that wait, large enough for a machine that is busy with others."""

@@ -174,8 +174,11 @@ def test_s12_a_ca_that_is_replaced_on_disk_is_read_without_a_restart(
     stage.backend.present(authority.issue("127.0.0.1").server(stage.folder))
     log = stage.log()
     log.write(20)
-    stage.started(backend={"url": f"{stage.backend.url}/in", "credentials": {"dir": str(folder)}})
+    sidecar = stage.started(
+        backend={"url": f"{stage.backend.url}/in", "credentials": {"dir": str(folder)}}
+    )
     stage.settle()
+    stage.settled_in_sidecar(sidecar)
     # The backend's certificate comes from another CA now; its old connections are gone.
     stage.backend.present(new.issue("127.0.0.1").server(stage.folder))
     stage.backend.cut()
