@@ -1,7 +1,7 @@
 /* sidetail-mirror: what a container prints goes where it went before, and to a file as well.
  *
  *   sidetail-mirror --file PATH [--max-bytes N] [--max-files N] -- COMMAND ARG…
- *   sidetail-mirror --seed FROM TO
+ *   sidetail-mirror --seed FROM TO [FROM TO]…
  *   sidetail-mirror --init [--mkdir DIR]… [--install PATH]…
  *
  * In: the command line; what COMMAND writes to its descriptors 1 and 2; signals.
@@ -730,7 +730,7 @@ static int run(char **argv, char **environment)
 /* ---------------------------------------------------------------------------------------- 5 options */
 
 static const char usage[] = "usage: sidetail-mirror --file PATH [--max-bytes N] [--max-files N] -- COMMAND [ARG]...\n"
-                            "       sidetail-mirror --seed FROM TO\n"
+                            "       sidetail-mirror --seed FROM TO [FROM TO]...\n"
                             "       sidetail-mirror --init [--mkdir DIR]... [--install PATH]...\n";
 
 /* A whole number from 1; anything else is said, and the default holds. */
@@ -777,8 +777,8 @@ static char **read_options(char **argv)
 int mirror_main(int argc, char **argv, char **environment)
 {
     if (argc > 1 && same(argv[1], "--seed")) {
-        if (argc == 4)
-            return seed(argv[2], argv[3]);
+        if (argc > 3 && argc % 2 == 0)
+            return seed(argv + 2);
         sys_write(2, usage, sizeof usage - 1);
         return 0;
     }

@@ -1,6 +1,6 @@
 /* What init containers do with the volumes before the app starts.
  *
- *   sidetail-mirror --seed FROM TO
+ *   sidetail-mirror --seed FROM TO [FROM TO]…
  *   sidetail-mirror --init [--mkdir DIR]… [--install PATH]…
  *
  * Both run again when the pod is started again, after the app has had the volumes: nothing that exists is changed, and
@@ -209,11 +209,11 @@ static long seed_directory(int from, int to, int depth)
     return n;
 }
 
-/* Always 0: an app that starts with an empty folder is better than one that does not start. */
-int seed(const char *from, const char *to)
+static void seed_one(const char *from, const char *to)
 {
     const int flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC;
     int source = sys_openat(AT_FDCWD, from, flags, 0), target = sys_openat(AT_FDCWD, to, flags, 0);
+    leave(0);
     enter(from);
     while (seeding.n && seeding.bytes[seeding.n - 1] == '/')
         leave(seeding.n - 1);
@@ -224,6 +224,18 @@ int seed(const char *from, const char *to)
         say("nothing copied to", to, target);
     else if (seed_directory(source, target, 1) < 0)
         say("not all copied from", from, 0);
+    if (source >= 0)
+        sys_close(source);
+    if (target >= 0)
+        sys_close(target);
+}
+
+/* The pairs FROM TO, up to NULL. Always 0: an app that starts with an empty folder is better than one that does not
+ * start. */
+int seed(char **pairs)
+{
+    for (; *pairs; pairs += 2)
+        seed_one(pairs[0], pairs[1]);
     return 0;
 }
 

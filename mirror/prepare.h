@@ -2,7 +2,7 @@
 #ifndef SIDETAIL_MIRROR_PREPARE_H
 #define SIDETAIL_MIRROR_PREPARE_H
 
-int seed(const char *from, const char *to);
+int seed(char **pairs);
 int init(char **argv);
 
 #endif

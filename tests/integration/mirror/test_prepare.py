@@ -244,6 +244,20 @@ def test_a_large_folder_is_copied_whole(program: Path, tmp_path: Path, volume: P
     assert shape(volume) == shape(source)
 
 
+def test_several_folders_are_copied_and_one_that_fails_fails_no_other(
+    program: Path, image: Path, volume: Path, tmp_path: Path
+) -> None:
+    second = tmp_path / "second"
+    second.mkdir()
+    pairs = [image / "nginx" / "deep", second, image / "missing", volume, image, volume]
+    code, said = run(program, "--seed", *pairs)
+
+    assert (code, len(said)) == (0, 1)
+    assert "nothing copied from" in said[0]
+    assert shape(second) == shape(image / "nginx" / "deep")
+    assert shape(volume) == shape(image)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
