@@ -32,7 +32,8 @@ MAX_BODY = 64 * 1024 * 1024
 METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
 """An `accept` for lists of which only `metadata` is needed."""
 METADATA_EVENTS = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
-"""The same for watches; with the other one an API server ends them before their first event."""
+"""The same for watches and single objects; with the other one an API server ends a watch before
+its first event."""
 
 _STOP_SECONDS = 0.5
 """So often a wait for the server looks at `stop`."""
@@ -79,14 +80,20 @@ class KubeApi:
         self._access = access
         self._seconds = seconds
 
-    def get(self, path: str, params: Mapping[str, str] | None = None) -> Json:
+    def get(
+        self,
+        path: str,
+        params: Mapping[str, str] | None = None,
+        *,
+        accept: str = "application/json",
+    ) -> Json:
         """Return the object at `path`, such as `/api/v1/namespaces/shop`.
 
         Raises:
             StatusError: 404 and every other answer but success.
             UnreachableError: there was no answer in time.
         """
-        return self._call("GET", path, params)
+        return self._call("GET", path, params, accept=accept)
 
     def create(self, path: str, body: Json, params: Mapping[str, str] | None = None) -> Json:
         """Create `body` in the collection `path`; return it as stored. Raises as `get`."""

@@ -49,17 +49,20 @@ def find_access(
     *,
     kubeconfig: str | None,
     environ: Mapping[str, str],
+    context: str | None = None,
     home: Path | None = None,
     account: Path = ACCOUNT,
 ) -> Access:
-    """Return the way to the API server.
+    """Return the way to the API server; `context` is one of the kubeconfig's, else its current.
 
     Raises:
         AccessError: there is none, or the kubeconfig cannot be read.
     """
     file = kubeconfig or environ.get("KUBECONFIG") or _home_config(environ, home)
     if file is not None:
-        return _from_kubeconfig(file)
+        return _from_kubeconfig(file, context)
+    if context is not None:
+        raise AccessError(f"context {context[:200]!r}: got no kubeconfig, expected one that has it")
     if environ.get("KUBERNETES_SERVICE_HOST") and (account / "token").exists():
         return _from_account(environ, account)
     raise AccessError(
@@ -111,18 +114,23 @@ def _from_account(environ: Mapping[str, str], account: Path) -> Access:
     )
 
 
-def _from_kubeconfig(file: str) -> Access:
+def _from_kubeconfig(file: str, context: str | None) -> Access:
     from kubernetes import client, config
     from kubernetes.config.config_exception import ConfigException
 
     found = client.Configuration()
     try:
-        config.load_kube_config(file, client_configuration=found, persist_config=False)  # type: ignore[no-untyped-call] # the client has no types there
+        config.load_kube_config(  # type: ignore[no-untyped-call] # the client has no types there
+            file, context=context, client_configuration=found, persist_config=False
+        )
         url = urlsplit(found.host)
         port = url.port or (443 if url.scheme == "https" else 80)
     # The client lets through whatever a document of the wrong shape makes it trip over.
     except (ConfigException, YAMLError, OSError, ValueError, TypeError, LookupError) as error:
-        raise _unusable(file, type(error).__name__, "a usable kubeconfig") from error
+        expected = (
+            "a usable kubeconfig" if context is None else f"one with context {context[:200]!r}"
+        )
+        raise _unusable(file, type(error).__name__, expected) from error
     if url.scheme not in ("http", "https") or not url.hostname:
         raise _unusable(file, f"server {found.host[:200]!r}", "an http or https URL")
 

@@ -31,6 +31,7 @@ from webhook.facts import Facts
 from webhook.flags import DEFAULT_METRICS_BIND, Flags, parse_flags
 from webhook.listening import open_listening
 from webhook.metrics import Metrics
+from webhook.missed_watch import MissedPods
 from webhook.probes import Probes
 from webhook.reload import CertificateFiles, ConfigFile, follow_files
 from webhook.server import Server
@@ -64,11 +65,8 @@ class Webhook:
         self._files = _certificate_files(flags, self.certificates)
         self._api = _find_api(flags, environ)
         self._facts = Facts(self._api, self.stop) if self._api is not None else None
-        self._events = (
-            Events(self._api, self.metrics, self.stop, instance=socket.gethostname())
-            if self._api is not None
-            else None
-        )
+        self._events = self._new_events(self._api) if self._api is not None else None
+        self._missed = self._watch_for_missed()
         self._namespace = environ.get("POD_NAMESPACE") or SYSTEM_NAMESPACE
         self._started_at = time.monotonic()
         self.server = Server(limits=_limits())
@@ -105,6 +103,17 @@ class Webhook:
         fields = {"address": _shown(listening), "metrics": probing and _shown(probing)}
         _log.info("serving", extra={"fields": fields})
 
+    def _new_events(self, api: KubeApi) -> Events:
+        return Events(api, self.metrics, self.stop, instance=socket.gethostname())
+
+    def _watch_for_missed(self) -> MissedPods | None:
+        if self._api is None:
+            return None
+        events = self._new_events(self._api)
+        missed = MissedPods(self._api, self._current_facts, events, self.stop)
+        self.metrics.watch_missed(missed.counts, lambda: missed.is_watching)
+        return missed
+
     def _current_facts(self) -> ClusterFacts:
         return self._facts.current() if self._facts is not None else NOTHING_KNOWN
 
@@ -116,6 +125,8 @@ class Webhook:
             self._facts.start()
         if self._events is not None:
             Worker("events", partial(repeat, self._events.turn, self.stop)).start()
+        if self._missed is not None:
+            self._missed.start()
         if self._api is not None and self._files is None:
             Worker("certificates", partial(self._keep_certificates, self._api)).start()
 

@@ -43,13 +43,32 @@ class Notice:
     namespace: str
     owner: Owner
     reason: str
+    """The Event's `reason`, or the code of what is left out."""
     message: str
+    is_shared: bool = False
+    """Whether every replica has it to say, and one of them is enough."""
 
     @property
     def key(self) -> str:
         """Return what makes it the same notice."""
         content = f"{self.owner.uid}\0{self.reason}\0{self.message}"
-        return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
+        return _digest(content)
+
+    @property
+    def event_reason(self) -> str:
+        """Return `reason` of the Event."""
+        return self.reason if self.is_shared else "LogsLeftOut"
+
+    def event_name(self) -> str:
+        """Return the Event's name: the second replica to say what is shared finds it taken."""
+        suffix = secrets.token_hex(8)
+        if self.is_shared:
+            suffix = _digest(f"{self.owner.uid}\0{self.reason}")[:16]
+        return f"{self.owner.name[:200]}.{suffix}"
+
+
+def _digest(content: str) -> str:
+    return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def notices_of(namespace: str, owner: Owner, left_out: Iterable[LeftOut]) -> list[Notice]:
@@ -91,10 +110,16 @@ class Events:
         if admission.owner is None or not review.namespace:
             return  # a bare pod has no name yet that an Event could be about
         for notice in notices_of(review.namespace, admission.owner, admission.left_out):
-            try:
-                self._queue.put_nowait(notice)
-            except queue.Full:
-                self._metrics.event("dropped")
+            self.offer(notice)
+
+    def offer(self, notice: Notice) -> bool:
+        """Queue one Event; return False, and never wait, where there is no room."""
+        try:
+            self._queue.put_nowait(notice)
+        except queue.Full:
+            self._metrics.event("dropped")
+            return False
+        return True
 
     def turn(self) -> float:
         """Send what is queued, or wait a second for it; return the seconds to wait then."""
@@ -105,7 +130,7 @@ class Events:
         if self._was_told(notice):
             self._metrics.event("repeated")
             return 0.0
-        self._metrics.event("sent" if self._send(notice) else "failed")
+        self._metrics.event(self._send(notice))
         return _PAUSE_SECONDS
 
     def _was_told(self, notice: Notice) -> bool:
@@ -120,20 +145,22 @@ class Events:
             self._told_at.popitem(last=False)
         return False
 
-    def _send(self, notice: Notice) -> bool:
+    def _send(self, notice: Notice) -> str:
         event = event_of(notice, instance=self._instance, now=datetime.now(UTC))
         path = f"/api/v1/namespaces/{notice.namespace}/events"
         for attempt in range(_TRIES):
             try:
                 self._api.create(path, event)
             except KubeError as error:
+                if notice.is_shared and isinstance(error, StatusError) and error.status == 409:
+                    return "repeated"
                 last = attempt == _TRIES - 1 or not _is_passing(error)
                 if last or self._stop.wait(2.0**attempt):
                     self._say_failed(notice, error)
-                    return False
+                    return "failed"
             else:
-                return True
-        return False
+                return "sent"
+        return "failed"
 
     def _say_failed(self, notice: Notice, error: KubeError) -> None:
         del self._told_at[notice.key]  # its next pod may say it
@@ -151,7 +178,7 @@ def event_of(notice: Notice, *, instance: str, now: datetime) -> Json:
         "apiVersion": "v1",
         "kind": "Event",
         "metadata": {
-            "name": f"{notice.owner.name[:200]}.{secrets.token_hex(8)}",
+            "name": notice.event_name(),
             "namespace": notice.namespace,
         },
         "involvedObject": {
@@ -162,7 +189,7 @@ def event_of(notice: Notice, *, instance: str, now: datetime) -> Json:
             "uid": notice.owner.uid,
         },
         "type": "Warning",
-        "reason": "LogsLeftOut",
+        "reason": notice.event_reason,
         "message": notice.message,
         "source": {"component": "sidetail-webhook", "host": instance},
         "reportingComponent": "sidetail.dev/webhook",

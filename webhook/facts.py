@@ -10,7 +10,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -25,6 +25,8 @@ _log = logging.getLogger(__name__)
 VERSION_SECONDS = 300.0
 """Between two looks at the API server's version."""
 MAX_RETRY_SECONDS = 30.0
+REFUSED_SECONDS = 300.0
+"""Until what may be left out is tried again: a right may have been given meanwhile."""
 _BARREN_SECONDS = 5.0
 _MINOR = re.compile(r"v?1\.([0-9]{1,4})(?:[^0-9].*)?", re.ASCII)
 
@@ -35,7 +37,11 @@ class Kind:
 
     path: str
     keep: Callable[[Json], Any]
-    """What of an object is kept in memory."""
+    """What of an object is kept in memory; one for which it is None is not."""
+    selectors: Mapping[str, str] = field(default_factory=dict)
+    """`labelSelector` and `fieldSelector`, as in a query."""
+    is_optional: bool = False
+    """Whether the operator may have left out the right to it: then that is said once."""
     list_accept: str = "application/json"
     watch_accept: str = "application/json"
     page: int = 250
@@ -69,6 +75,7 @@ class Collection:
         self._version: str | None = None
         """Of the last event; None: list first."""
         self._failures = 0
+        self._is_refused = False
         self._seldom = Seldom()
 
     def turn(self) -> float:
@@ -92,11 +99,13 @@ class Collection:
     def _list(self) -> None:
         found: dict[str, Any] = {}
         version = ""
-        limit = {"limit": str(self.kind.page)}
-        for page in self._api.pages(self.kind.path, limit, accept=self.kind.list_accept):
+        asked = {"limit": str(self.kind.page), **self.kind.selectors}
+        for page in self._api.pages(self.kind.path, asked, accept=self.kind.list_accept):
             version = str(page.get("metadata", {}).get("resourceVersion") or version)
             for item in page.get("items") or []:
-                found[_key(item)] = self.kind.keep(item)
+                kept = self.kind.keep(item)
+                if kept is not None:
+                    found[_key(item)] = kept
         self.kept = found
         self._version = version
         self.is_complete = True
@@ -106,7 +115,11 @@ class Collection:
         """Follow the changes after `version`; return how many events there were."""
         count = 0
         for event in self._api.watch(
-            self.kind.path, resource_version=version, stop=self._stop, accept=self.kind.watch_accept
+            self.kind.path,
+            resource_version=version,
+            stop=self._stop,
+            params=self.kind.selectors,
+            accept=self.kind.watch_accept,
         ):
             count += 1
             if count == 1:
@@ -121,22 +134,35 @@ class Collection:
     def _apply(self, kind: str, changed: Json) -> None:
         key = _key(changed)
         before = self.kept.get(key)
-        if kind == "DELETED":
+        kept = self.kind.keep(changed) if kind in ("ADDED", "MODIFIED") else None
+        if kept is not None:
+            self.kept[key] = kept
+        elif kind != "BOOKMARK":
             self.kept.pop(key, None)
-        elif kind in ("ADDED", "MODIFIED"):
-            self.kept[key] = self.kind.keep(changed)
         # A node says every few minutes that it is alive, which changes nothing for us.
         if self.kept.get(key) != before:
             self._on_change(self.kept)
 
     def _retry(self, error: KubeError) -> float:
         """Say what is wrong, seldom; return the seconds to wait, more each time."""
+        if self.kind.is_optional and isinstance(error, StatusError) and error.status == 403:
+            return self._do_without(error)
         if self._seldom.due("watch"):
             _log.warning(
                 "the API server cannot be watched; what was known stays in force",
                 extra={"fields": {"what": self.kind.path, "error": str(error)}},
             )
         return self._pause()
+
+    def _do_without(self, error: StatusError) -> float:
+        if not self._is_refused:
+            _log.warning(
+                "the account may not watch this; the webhook does without",
+                extra={"fields": {"what": self.kind.path, "error": str(error)}},
+            )
+        self._is_refused = True
+        self.is_complete = False
+        return REFUSED_SECONDS
 
     def _pause(self) -> float:
         self._failures += 1
@@ -145,6 +171,7 @@ class Collection:
 
     def _recover(self) -> None:
         self._failures = 0
+        self._is_refused = False
         if self._seldom.over("watch"):
             _log.info("the API server is watched again", extra={"fields": {"what": self.kind.path}})
 

@@ -1,6 +1,6 @@
 """What is measured of the webhook, with names and sentences as they leave the process."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -13,6 +13,9 @@ from webhook.server import Server
 from webhook.tls import Certificates
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+Counts = Callable[[], Mapping[str, int]]
+"""Gives a number for each namespace."""
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
@@ -108,9 +111,37 @@ class Metrics:
         """Show what the server and the certificates count themselves."""
         self.registry.register(_ServerCollector(server, certificates))
 
+    def watch_missed(self, counts: Counts, is_watching: Callable[[], bool]) -> None:
+        """Show how many pods were missed, as of each scrape."""
+        self.registry.register(_MissedCollector(counts, is_watching))
+
     def render(self) -> bytes:
         """Return all of it in the text format, as of now."""
         return generate_latest(self.registry)
+
+
+class _MissedCollector(Collector):
+    def __init__(self, counts: Counts, is_watching: Callable[[], bool]) -> None:
+        self._counts = counts
+        self._is_watching = is_watching
+
+    def describe(self) -> Iterator[Metric]:
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        missed = GaugeMetricFamily(
+            "sidetail_missed_pods",
+            "Pods that run and ask, and that nobody looked at when they were created.",
+            labels=["pod_namespace"],  # `namespace` is the webhook's own where it is scraped
+        )
+        for namespace, count in sorted(self._counts().items()):
+            missed.add_metric([namespace], count)
+        yield missed
+        yield GaugeMetricFamily(
+            "sidetail_missed_pods_watched",
+            "1 if all pods that may ask are watched for it, else 0: no right, or not yet.",
+            value=1 if self._is_watching() else 0,
+        )
 
 
 class _ServerCollector(Collector):

@@ -15,6 +15,7 @@ from contract.names import CONFIG_MAP
 from manifests.build import HERE, INSTALL, BuildError, installation, main, render
 from tests.kube import kube_binaries
 from tests.manifests.objects import FOLDERS, Json, find, installed, of_kind, rendered
+from webhook.config_keys import DEFAULT_IMAGE
 
 CLUSTER_WIDE = {
     "Namespace", "ClusterRole", "ClusterRoleBinding",
@@ -73,7 +74,7 @@ def test_images_are_those_of_make_images_in_the_version_of_this_release(folder: 
     config = yaml.safe_load(find(objects, "ConfigMap", CONFIG_MAP)["data"]["config.yaml"])
 
     assert set(places_of("image", objects)) == {f"registry.example/sidetail-webhook:{VERSION}"}
-    assert config["image"] == f"registry.example/sidetail-sidecar:{VERSION}"
+    assert config["image"] == DEFAULT_IMAGE
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: path.name)

@@ -77,7 +77,7 @@ def test_the_dashboard_shows_lag_dropped_missed_pods_and_days_left() -> None:
     assert first_row == [
         "Lag",
         "Dropped, last hour",
-        "Missed pods, last day",
+        "Missed pods",
         "Certificate, days left",
         "CA, days left",
     ]

@@ -66,8 +66,12 @@ def rights_of_facts() -> set[Right]:
 EVENTS: Right = ("create", "", "events", None, None)
 
 
+def rights_of_missed_pods() -> set[Right]:
+    return {(verb, "", "pods", None, None) for verb in ("get", "list", "watch")}
+
+
 def test_the_webhook_may_do_what_it_does_and_nothing_else() -> None:
-    expected = rights_of_certificates() | rights_of_facts() | {EVENTS}
+    expected = rights_of_certificates() | rights_of_facts() | rights_of_missed_pods() | {EVENTS}
 
     assert rights(installed(), "sidetail-webhook") == expected
 
@@ -75,7 +79,7 @@ def test_the_webhook_may_do_what_it_does_and_nothing_else() -> None:
 def test_with_cert_manager_it_may_touch_no_secret_and_no_webhook() -> None:
     given = rights(rendered("cert-manager"), "sidetail-webhook")
 
-    assert given == rights_of_facts() | {EVENTS}
+    assert given == rights_of_facts() | rights_of_missed_pods() | {EVENTS}
 
 
 def test_in_restricted_the_webhook_may_do_nothing_and_the_other_keeps_the_certificates() -> None:

@@ -275,3 +275,30 @@ def test_a_proxy_of_the_environment_is_used_unless_the_server_is_exempt(
     monkeypatch.setenv("no_proxy", exempt)
 
     assert found({}, tmp_path, kubeconfig(tmp_path, user={"token": "t"})).proxy == proxy
+
+
+def test_another_context_than_the_current_one_can_be_named(tmp_path: Path) -> None:
+    file = kubeconfig(tmp_path)
+    document = json.loads(file.read_text())
+    document["contexts"].append({"name": "there", "context": {"cluster": "d", "user": "u"}})
+    document["clusters"].append({"name": "d", "cluster": {"server": "https://other.example"}})
+    file.write_text(json.dumps(document))
+
+    def host(context: str | None) -> str:
+        return find_access(kubeconfig=str(file), environ={}, context=context).host
+
+    assert host(None) == "kube.example"
+    assert host("there") == "other.example"
+    with pytest.raises(AccessError, match="expected one with context 'nowhere'"):
+        host("nowhere")
+
+
+def test_a_context_without_a_kubeconfig_is_a_mistake(tmp_path: Path) -> None:
+    with pytest.raises(AccessError, match="context 'x': got no kubeconfig"):
+        find_access(
+            kubeconfig=None,
+            environ=IN_CLUSTER,
+            context="x",
+            home=tmp_path,
+            account=account(tmp_path / "account"),
+        )

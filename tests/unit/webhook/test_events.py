@@ -8,7 +8,15 @@ from runtime.stop import Stop
 from tests.fakes.kube_api import FakeKubeApi, refused, unreachable
 from tests.webhook_process import review_of
 from webhook.admission import Admission, Owner
-from webhook.events import MAX_MESSAGE, MAX_QUEUED, SAME_SECONDS, Events, event_of, notices_of
+from webhook.events import (
+    MAX_MESSAGE,
+    MAX_QUEUED,
+    SAME_SECONDS,
+    Events,
+    Notice,
+    event_of,
+    notices_of,
+)
 from webhook.metrics import Metrics
 from webhook.request import parse_review
 
@@ -201,6 +209,20 @@ def test_the_name_is_one_that_kubernetes_takes():
 
     assert len(event["metadata"]["name"]) <= 253
     assert event["firstTimestamp"] == "2026-01-02T03:04:05Z"
+
+
+def test_what_all_replicas_have_to_say_has_one_name_and_is_said_by_the_first(api, events):
+    shared = Notice("shop", OWNER, "LogsMissed", "web-1 was missed", is_shared=True)
+    again = Notice("shop", OWNER, "LogsMissed", "web-2 was missed", is_shared=True)
+    assert shared.event_name() == again.event_name()
+    assert shared.event_name() != Notice("shop", OWNER, "Other", "x", is_shared=True).event_name()
+    api.failures += [refused(409)]
+    events.offer(shared)
+    drain(events, 1)
+
+    assert counted(events, "repeated") == 1
+    assert counted(events, "failed") == 0
+    assert event_of(shared, instance="i", now=datetime.now(UTC))["reason"] == "LogsMissed"
 
 
 def test_the_worker_ends_when_it_is_told(api):

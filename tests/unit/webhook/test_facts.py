@@ -1,4 +1,5 @@
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -6,7 +7,7 @@ from runtime.stop import Stop
 from tests.fakes.kube_api import FakeKubeApi, refused, unreachable
 from tests.sidecar_process import eventually
 from webhook.cluster import Namespace
-from webhook.facts import _NODES, Collection, Facts, parse_minor
+from webhook.facts import _NODES, REFUSED_SECONDS, Collection, Facts, Kind, parse_minor
 
 NAMESPACES = "/api/v1/namespaces"
 NODES = "/api/v1/nodes"
@@ -188,6 +189,28 @@ def test_a_failure_is_said_once_and_so_is_its_end(api, stop, caplog):
     assert 0 < waits[0] <= 1
     assert waits[4] >= 8
     assert all(wait <= 30 for wait in waits)
+
+
+def test_what_may_be_left_out_is_missed_once_and_tried_again_seldom(api, stop, caplog):
+    kind = replace(_NODES, is_optional=True)
+    collection = Collection(api, kind, on_change=lambda _: None, stop=stop)
+    api.failures += [refused(403)] * 3
+    waits = [collection.turn() for _ in range(3)]
+
+    assert len([line for line in caplog.records if "does without" in line.message]) == 1
+    assert waits == [REFUSED_SECONDS] * 3
+    assert not collection.is_complete
+
+
+def test_of_what_is_not_wanted_nothing_is_kept(api, stop):
+    kind = Kind(NAMESPACES, lambda item: item["metadata"]["labels"] and "labelled")
+    collection = Collection(api, kind, on_change=lambda _: None, stop=stop)
+    api.put(NAMESPACES, namespace("plain"))
+    collection._list()
+    assert collection.kept == {"shop": "labelled"}
+    collection._apply("MODIFIED", namespace("shop"))
+
+    assert collection.kept == {}
 
 
 def test_nodes_are_asked_for_in_small_pages(api, facts):

@@ -14,6 +14,7 @@ def test_the_document_names_each_metric_and_no_other():
     metrics = Metrics()
     server = Server()
     metrics.watch(server, Certificates())
+    metrics.watch_missed(dict, lambda: False)
     shown = {
         line.split()[2]
         for line in metrics.render().decode().splitlines()

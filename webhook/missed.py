@@ -1,0 +1,57 @@
+"""Which pods were missed: they ask to be injected, and nobody looked at them at their creation.
+
+The webhook was down, could not be reached, or the label or annotation came later. By the same
+step that decides on an admission (step 2). Pure.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from contract.annotations import INJECT_LABEL, STATUS
+from webhook.admission import Owner
+from webhook.cluster import Namespace
+from webhook.eligibility import decide
+from webhook.ours import NOTHING_OURS
+from webhook.pod import MalformedPodError, read_pod
+
+Json = Mapping[str, Any]
+
+_ANY_SPEC = {"containers": [{"name": "app"}]}
+"""Stands for the spec where only `metadata` is known."""
+
+
+def is_missed(pod: Json, namespace: Namespace | None) -> bool:
+    """Return whether `pod` (a v1 Pod that exists) was missed.
+
+    `namespace` is None where it is not in memory: then only the pod's own label is believed.
+    """
+    metadata = pod.get("metadata") or {}
+    if STATUS in (metadata.get("annotations") or {}) or metadata.get("deletionTimestamp"):
+        return False
+    if namespace is None and (metadata.get("labels") or {}).get(INJECT_LABEL) != "true":
+        return False
+    try:
+        author = read_pod(pod, str(metadata.get("namespace") or ""))
+    except MalformedPodError:
+        return False
+    # A status that found no room in the annotations leaves the containers to tell by.
+    return author.ours is NOTHING_OURS and decide(author, namespace) is None
+
+
+def may_be_missed(metadata: Json, namespace: Namespace | None) -> bool:
+    """Return whether a pod of which only `metadata` is known was missed, as far as that tells."""
+    return is_missed({"metadata": metadata, "spec": _ANY_SPEC}, namespace)
+
+
+def workload_of(metadata: Json) -> Owner:
+    """Return who would hear of the pod: its controlling owner, else the pod itself."""
+    for owner in metadata.get("ownerReferences") or ():
+        if owner.get("controller") is True:
+            parts = (owner.get(key) for key in ("apiVersion", "kind", "name", "uid"))
+            return Owner(*(str(part) for part in parts))
+    return Owner("v1", "Pod", str(metadata.get("name")), str(metadata.get("uid")))
+
+
+def is_finished(pod: Json) -> bool:
+    """Return whether the pod has run to its end: nothing of it can be collected any more."""
+    return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
