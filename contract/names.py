@@ -37,7 +37,8 @@ BIN_DIR = "/sidetail/bin"
 STDOUT_DIR = "/sidetail/stdout"
 """In an app container: `<container>` below it is where the mirror writes."""
 SEED_DIR = "/sidetail/seed"
-"""In a seeding container: the new volume, away from the folder that it will hide."""
+"""In a seeding container: the new volume, away from the folder that it will hide; `/<number>`
+below it where one container seeds several."""
 
 MIRROR = "/sidetail/bin/sidetail-mirror"
 """In an app container, brought by `sidetail-init`."""

@@ -207,20 +207,24 @@ def init_container(frame: Frame, plan: Plan, context: Json, *, brings_mirror: bo
 
 
 def seed_container(
-    frame: Frame, number: int, mount: NewMount, app: Container, context: Json
+    frame: Frame, number: int, new: Sequence[NewMount], app: Container, context: Json
 ) -> Json:
-    """Return the container that copies what `app`'s image has under a directory."""
+    """Return the container that copies what `app`'s image has under the directories of `new`."""
+    command = [MIRROR, "--seed"]
     mounts: list[Json] = [
-        {"name": frame.volume(BIN_VOLUME), "mountPath": BIN_DIR, "readOnly": True},
-        {"name": mount.place.volume, "mountPath": SEED_DIR, "subPath": mount.place.sub_path},
+        {"name": frame.volume(BIN_VOLUME), "mountPath": BIN_DIR, "readOnly": True}
     ]
+    for place, mount in enumerate(new, 1):
+        target = SEED_DIR if len(new) == 1 else f"{SEED_DIR}/{place}"
+        command += [escaped(show(mount.directory)), target]
+        mounts.append(app_mount(mount) | {"mountPath": target})
     image = {
         key: app.raw[key]
         for key in ("image", "imagePullPolicy")
         if app.raw.get(key) and isinstance(app.raw[key], str)
     }
     container = frame.container(f"{SEED_PREFIX}{number}", image, context, mounts)
-    return container | {"command": [MIRROR, "--seed", escaped(show(mount.directory)), SEED_DIR]}
+    return container | {"command": command}
 
 
 def app_mount(mount: NewMount) -> Json:

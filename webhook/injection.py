@@ -6,7 +6,6 @@ as they should stand; what of it stands there already is for `patch` to see.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from contract.names import (
     BACKEND_VOLUME_PREFIX,
@@ -22,7 +21,7 @@ from webhook.cluster import Namespace
 from webhook.containers import Frame, Json
 from webhook.identity import choose_identity, seed_context
 from webhook.options import Options
-from webhook.planned import Plan
+from webhook.planned import NewMount, Plan
 from webhook.pod import Pod
 from webhook.quantities import NANO, parse_quantity
 from webhook.settings import OperatorConfig
@@ -35,6 +34,9 @@ _STATE_SIZE = "256Mi"
 """Checkpoints and quarantine stay far below it; what is more would evict the pod."""
 _BIN_SIZE = "16Mi"
 _EMPTY_SIZE = "1Mi"
+FEW_SEEDS = 4
+"""Directories that get a seeding container each. Where there are more, one copies all of an
+author's container: they start one after the other, and each is a kilobyte of patch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,15 +124,25 @@ def _sidecar(
 
 
 def _seeds(
-    frame: Frame, pod: Pod, mounts: Sequence[Any], namespace: Namespace | None
+    frame: Frame, pod: Pod, mounts: Sequence[NewMount], namespace: Namespace | None
 ) -> list[Json]:
     seeds = []
-    for number, mount in enumerate(mounts, 1):
-        app = pod.container(mount.container)
+    for number, together in enumerate(_seeded_together(mounts), 1):
+        app = pod.container(together[0].container)
         if app is not None:
             context = seed_context(app, pod, namespace)
-            seeds.append(containers.seed_container(frame, number, mount, app, context))
+            seeds.append(containers.seed_container(frame, number, together, app, context))
     return seeds
+
+
+def _seeded_together(mounts: Sequence[NewMount]) -> list[list[NewMount]]:
+    """Return the directories by seeding container."""
+    if len(mounts) <= FEW_SEEDS:
+        return [[mount] for mount in mounts]
+    by_container: dict[str, list[NewMount]] = {}
+    for mount in mounts:
+        by_container.setdefault(mount.container, []).append(mount)
+    return list(by_container.values())
 
 
 def _volumes(

@@ -5,7 +5,7 @@ In: the plan and the options. Out: the document, and the text of the environment
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,8 @@ from webhook.pod import Pod, segments
 from webhook.settings import OperatorConfig
 from webhook.stdout import Mirrored
 
+FEW_SOURCES = 4
+"""Of so many each says all of its attributes; of more, the document says what they share."""
 _DRAIN_RESERVE_SECONDS = 5
 """Of the pod's grace period: for the state, and for the kubelet."""
 _DEFAULT_GRACE_SECONDS = 30
@@ -48,6 +50,7 @@ def build_document(
     attributes = _Attributes(pod)
     for source in sources:
         source["attributes"] = attributes.of(source.get("container", ""))
+    shared = _take_shared(sources) if len(sources) > FEW_SOURCES else {}
     limits: dict[str, Any] = {"drain_seconds": drain_seconds(pod)}
     if choices.max_rate is not None:
         limits["max_rate"] = choices.max_rate
@@ -59,7 +62,7 @@ def build_document(
             settings.backends[name].document_for(pod.namespace) for name in choices.backend
         ],
         "state_dir": STATE_DIR,
-        "attributes": pod_attributes(pod, settings),
+        "attributes": pod_attributes(pod, settings) | shared,
         "limits": limits,
     }
     if options.redact:
@@ -163,6 +166,19 @@ def _with_options(source: SourceConfig, options: Options, own: Any) -> SourceCon
     if options.redact:
         source["redact"] = list(options.redact)
     return source
+
+
+def _take_shared(sources: Sequence[SourceConfig]) -> dict[str, str]:
+    """Take out of the sources the attributes that are the same in all of them, and return them."""
+    rows = [source["attributes"] for source in sources]
+    shared = {
+        key: text for key, text in rows[0].items() if all(row.get(key) == text for row in rows)
+    }
+    for source in sources:
+        own = {key: text for key, text in source.pop("attributes").items() if key not in shared}
+        if own:
+            source["attributes"] = own
+    return shared
 
 
 class _Attributes:

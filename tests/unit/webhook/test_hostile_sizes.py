@@ -9,7 +9,7 @@ import time
 import pytest
 
 from contract.annotations import PREFIX
-from tests.injection import MODERN, apply, settings_with
+from tests.injection import MODERN, apply, containers_of, settings_with, status_of
 from webhook.cluster import ClusterFacts, Namespace
 from webhook.mutate import admit_pod
 
@@ -86,6 +86,68 @@ def test_a_hostile_pod_is_answered(name, collector):
     assert len(json.dumps(list(admission.patch))) <= 48 * 1024
     again = admit_pod(apply(pod, admission), "shop", settings=settings, facts=facts)
     assert again.patch == ()
+
+
+TEN = [f"/var/log/checkout/component-{n}/*.log" for n in range(10)]
+IMAGE = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/team/checkout:2026.11.21-abcdef0123"
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"paths": ",".join(TEN)},
+        {"paths": ",".join(TEN), "stdout": "mirror"},
+        {"paths": ",".join(TEN), "seed": "true"},
+        {"paths": ",".join(TEN), "seed": "true", "stdout": "mirror", "backend": "main,audit"},
+        {
+            "paths": json.dumps(
+                [{"path": path, "format": "json", "fields": {"part": path[-6:]}} for path in TEN]
+            ),
+            "seed": "true",
+            "keep": "ERROR|WARN",
+        },
+    ],
+    ids=["plain", "stdout", "seeded", "everything", "objects"],
+)
+def test_ten_paths_take_at_most_16_kib_with_their_status_in_full(asked):
+    settings = settings_with(defaults={"metrics_port": 19095}, image_pull_secret="registry")
+    pod = pod_with(asked, image=IMAGE)
+    admission = admit_pod(pod, "checkout-production", settings=settings, facts=MODERN)
+    status = status_of(apply(pod, admission))
+
+    assert len(json.dumps(list(admission.patch))) <= 16 * 1024
+    assert status is not None
+    assert (status["outcome"], len(status["plan"])) == ("injected", 10 + ("stdout" in asked))
+
+
+def test_few_seeded_directories_have_a_container_each_and_many_share_one():
+    few = pod_with({"paths": ",".join(TEN[:4]), "seed": "true"})
+    paths = [*TEN[:5], "two:/logs/$a/*.log"]
+    two = {"name": "two", "image": "two:1", "securityContext": {"runAsUser": 7}}
+    many = pod_with({"paths": ",".join(paths), "seed": "true"})
+    many["spec"]["containers"].append(two)
+
+    assert [name for name, _ in seeds(few)] == [f"sidetail-seed-{n}" for n in range(1, 5)]
+    (_, first), (_, second) = seeds(many)
+    assert (first["image"], second["image"]) == ("app:1", "two:1")
+    assert second["command"][1:] == ["--seed", "/logs/$$a", "/sidetail/seed"]
+    assert second["securityContext"]["runAsUser"] == 7
+    mounted = {mount["mountPath"]: mount.get("subPath") for mount in first["volumeMounts"]}
+    pairs = first["command"][2:]
+    assert first["command"][1] == "--seed"
+    assert pairs[::2] == [path.removesuffix("/*.log") for path in TEN[:5]]
+    assert [mounted[target] for target in pairs[1::2]] == [
+        "app/" + path.removesuffix("/*.log")[1:].replace("/", "-") for path in TEN[:5]
+    ]
+
+
+def seeds(pod):
+    patched = apply(pod, admit_pod(pod, "shop", settings=settings_with(), facts=MODERN))
+    return [
+        (found["name"], found)
+        for found in containers_of(patched)
+        if found["name"].startswith("sidetail-seed-")
+    ]
 
 
 def test_everything_at_once_stays_within_the_bounds():

@@ -6,11 +6,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from contract.annotations import PREFIX
 from runtime.settings import ValueProblem
 from sidecar.glob import GlobError, compile_exclude, compile_path
 from sidecar.settings import read_settings
-from tests.injection import container, containers_of, expand, load_cases
+from tests.injection import (
+    MODERN,
+    apply,
+    container,
+    containers_of,
+    expand,
+    load_cases,
+    settings_with,
+)
 from webhook.globs import check_glob, path_matches
+from webhook.mutate import admit_pod
 
 CASES = [
     case
@@ -43,6 +53,31 @@ def test_the_sidecar_has_nothing_against_its_configuration(case):
         assert backend.credentials_dir is None or backend.credentials_dir in mounts
     assert len(set(mounts)) == len(mounts)
     assert not [p for p in mounts for q in mounts if p != q and p.startswith(q + "/")]
+
+
+def test_what_many_sources_share_is_said_once_and_means_the_same():
+    def attributes(count):
+        paths = [f"/logs/{number}/*.log" for number in range(count)] + ["two:/l/*.log"]
+        pod = {
+            "metadata": {"annotations": {PREFIX + "paths": ",".join(paths)}},
+            "spec": {
+                "containers": [{"name": "app", "image": "a:1"}, {"name": "two", "image": "b:2"}]
+            },
+        }
+        admission = admit_pod(pod, "shop", settings=settings_with(), facts=MODERN)
+        rows = {
+            row["name"]: row.get("value")
+            for row in container(apply(pod, admission), "sidetail")["env"]
+        }
+        read, _ = read_settings(rows["SIDETAIL_CONFIG"], POD | rows)
+        sources = json.loads(rows["SIDETAIL_CONFIG"])["sources"]
+        said = [len(source.get("attributes", {})) for source in sources]
+        return {source.container: source.attributes for source in read.sources}, sum(said)
+
+    (few, said_by_few), (many, said_by_many) = attributes(1), attributes(9)
+
+    assert few == many
+    assert said_by_many / 10 < said_by_few / 2
 
 
 segments = st.text(alphabet="ab.*?[]!-", min_size=1, max_size=5) | st.just("**")
