@@ -7,9 +7,10 @@ and a denial where the operator wants one (`on_error: deny`).
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
-from contract.annotations import INJECT_LABEL, PREFIX
+from contract.annotations import INJECT_LABEL, PREFIX, STATUS
 from contract.names import EXCLUDED_NAMESPACES
 from webhook.admission import Denial
 from webhook.cluster import ClusterFacts
@@ -83,15 +84,18 @@ def _is_controlled(metadata: Json) -> bool:
 
 
 def _misplaced(workload: Json, kind: str, path: Sequence[str]) -> list[str]:
-    """Return a warning for keys of ours that stand on the workload, where they do nothing."""
+    """Return a warning for keys of ours that stand around the template, where they do nothing."""
+    places = [(kind, workload)]
+    if kind == "CronJob":
+        places.append(("jobTemplate", _at(workload, "spec", "jobTemplate")))
     where = ".".join((*path, "metadata"))
     found = []
-    for section in ("annotations", "labels"):
-        ours = [key for key in _texts(workload, section) if key.startswith(PREFIX)]
+    for (what, place), section in product(places, ("annotations", "labels")):
+        ours = [key for key in _texts(place, section) if key.startswith(PREFIX)]
         if ours:
             shown = ", ".join(key[:64] for key in ours[:3]) + (", …" if len(ours) > 3 else "")
             found.append(
-                f"sidetail: {shown}: {section} of the {kind} do nothing; expected them under"
+                f"sidetail: {shown}: {section} of the {what} do nothing; expected them under"
                 f" {where}.{section}"
             )
     return found
@@ -104,7 +108,9 @@ def _says_nothing_is_collected(template: Any, name: str, facts: ClusterFacts) ->
         return None
     if _texts(template, "labels").get(INJECT_LABEL) in ("true", "false"):
         return None
-    if not any(key.startswith(PREFIX) for key in _texts(template, "annotations")):
+    # A status that was copied from a live pod asks for nothing.
+    asked = [key for key in _texts(template, "annotations") if key.startswith(PREFIX)]
+    if asked in ([], [STATUS]):
         return None
     return (
         f"sidetail: nothing is collected: namespace {name} lacks the label"

@@ -152,6 +152,16 @@ def _misplaced(kind):
     return document
 
 
+@pytest.mark.parametrize("section", ["annotations", "labels"])
+def test_keys_on_the_job_template_of_a_cron_job_are_found(section):
+    document = workload("CronJob", {})
+    document["spec"]["jobTemplate"]["metadata"] = {section: {"sidetail.dev/inject": "true"}}
+    (warning,) = judge(document, kind="CronJob").warnings
+
+    assert f"{section} of the jobTemplate do nothing" in warning
+    assert f"spec.jobTemplate.spec.template.metadata.{section}" in warning
+
+
 def test_many_misplaced_keys_are_one_short_warning():
     document = workload(annotations={})
     document["metadata"]["annotations"] = {f"sidetail.dev/{'x' * 63}{n}": "y" for n in range(50)}
@@ -207,9 +217,15 @@ def test_where_the_namespace_is_not_known_nothing_is_said_of_its_labels(facts):
 
 
 def test_a_status_that_was_copied_from_a_pod_does_no_harm():
-    verdict = judge(workload(annotations=GOOD | {"sidetail.dev/status": "{}"}))
+    verdict = judge(workload(annotations=GOOD | {"sidetail.dev/status": "{}"}), settings=DENY)
 
-    assert verdict.denied is None
+    assert (verdict.denied, verdict.warnings) == (None, ())
+
+
+def test_a_status_alone_asks_for_nothing_in_a_namespace_without_the_label():
+    verdict = judge(workload(annotations={"sidetail.dev/status": "{}"}), facts=UNLABELLED)
+
+    assert verdict.warnings == ()
 
 
 @pytest.mark.parametrize("kind", ["Job", "CronJob"])
