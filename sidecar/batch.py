@@ -31,6 +31,8 @@ class Batch:
     """Records."""
     line_count: int = 0
     """Lines of files that those records are."""
+    file_bytes: int = 0
+    """Bytes of files from each part's first record to its last."""
     encoded_bytes: int = 0
 
     def add(self, block: Block, records: Records, body: Piece) -> None:
@@ -38,6 +40,7 @@ class Batch:
         self.parts.append(Part(block, records, body))
         self.count += records.count
         self.line_count += records.line_count
+        self.file_bytes += records.end - records.start
         self.encoded_bytes += len(body)
 
     def pieces(self) -> list[Piece]:

@@ -19,10 +19,10 @@ class Ending:
 
     def seconds_left(self) -> float | None:
         """Return how long a stop may still take; None while none was asked."""
-        if self.stop.at_once:
-            return 0.0
         if self.stop.asked_at is None:
             return None
+        if self.stop.at_once:
+            return 0.0
         return max(0.0, self.stop.asked_at + self.drain_seconds - time.monotonic())
 
     def given_up(self, *, acknowledged_at: float, failures: int) -> bool:

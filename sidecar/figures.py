@@ -1,6 +1,7 @@
 """What one backend has done so far; one lock, so that one look is one moment."""
 
 import threading
+from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -53,11 +54,13 @@ class Figures:
     def took(self, lines: int, size: int, dropped: dict[str, int], truncated: int) -> None:
         """Note lines taken into a batch, and others that a filter left out."""
         with self._lock:
-            self._read += lines + sum(dropped.values())
+            self._read += lines
             self._in_flight += lines
             self._bytes_read += size
             self._truncated += truncated
-            self._dropped.update(dropped)
+            if dropped:
+                self._read += sum(dropped.values())
+                self._dropped.update(dropped)
 
     def delivered(self, lines: int) -> None:
         """Note lines that the backend acknowledged."""
@@ -78,8 +81,7 @@ class Figures:
             self._bytes_delivered += size
             self._batches += 1
             self._latency_seconds += seconds
-            place = sum(seconds > bound for bound in LATENCY_BOUNDS)
-            self._latency[place] += 1
+            self._latency[bisect_left(LATENCY_BOUNDS, seconds)] += 1
 
     def failed(self, reason: str) -> None:
         """Note an attempt that came to nothing."""

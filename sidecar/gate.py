@@ -21,6 +21,8 @@ class Gate:
 
     def enter(self) -> bool:
         """Wait until an attempt may be made; False when the backend is to be given up."""
+        if self._backoff.failing_since is None and not self._ending.stop.asked:
+            return True
         with self._changed:
             while not self._given_up():
                 now = time.monotonic()
@@ -40,7 +42,8 @@ class Gate:
             self._failures = 0
             self._acknowledged_at = time.monotonic()
             is_open = self._backoff.succeeded(self._acknowledged_at)
-            self._changed.notify_all()
+            if was_failing:
+                self._changed.notify_all()
             return was_failing and is_open
 
     def answered(self) -> None:

@@ -28,7 +28,7 @@ def digest(content: bytes) -> bytes:
     """
     if len(content) <= _DIGEST_BYTES:
         return content
-    return hashlib.sha1(content, usedforsecurity=False).digest()[:_DIGEST_BYTES]
+    return hashlib.blake2b(content, digest_size=_DIGEST_BYTES).digest()
 
 
 def is_same(known: bytes, content: bytes) -> bool:

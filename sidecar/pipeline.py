@@ -107,8 +107,7 @@ class Shipper:
         self.backlog.settle(blocks)
         blocks.clear()
         if batch.count:
-            size = sum(part.records.end - part.records.start for part in batch.parts)
-            self._way.figures.settled(size, time.monotonic() - started_at)
+            self._way.figures.settled(batch.file_bytes, time.monotonic() - started_at)
         return True
 
     def _crashed(self, error: Exception) -> None:
@@ -202,9 +201,9 @@ class Shipper:
                 batch.add(block, records, whole[begin : begin + size])
             begin += size
         whole.release()
-        raw = sum(part.records.end - part.records.start for part in batch.parts)
-        if raw:
-            self._expansion = max(1.0, 0.5 * (self._expansion + batch.encoded_bytes / raw))
+        if batch.file_bytes:
+            expansion = batch.encoded_bytes / batch.file_bytes
+            self._expansion = max(1.0, 0.5 * (self._expansion + expansion))
         return batch
 
     def _others(self, blocks: list[Block]) -> Batch | None:

@@ -6,8 +6,10 @@ Source: RFC 9112.
 import re
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ _PLAIN_HEAD = re.compile(
 )
 _HEADER = re.compile(r"[!#-'*+.0-9A-Z^-z|~-]+: [ -~]*")
 _TARGET = re.compile(r"/[!-~]*")
+_HEAD_END = b"\r\n\r\n"
 _READ = 64 * 1024
 
 
@@ -34,7 +37,7 @@ class HttpAnswer:
     """A final answer of a server."""
 
     status: int
-    headers: dict[str, str]
+    headers: Mapping[str, str]
     """Names in lower case; of repeated ones the first."""
     body: bytes
     """At most the limit asked for; empty where nothing came."""
@@ -75,31 +78,22 @@ class AnswerReader:
             OSError: the connection broke.
         """
         while True:
-            match = _PLAIN_HEAD.match(self._bytes)
-            if match:
-                headers = _headers(match[2])
-                length = _plain_length(int(match[1]), headers)
-                if length is not None:
-                    return self._plain(int(match[1]), headers, match.end(), length)
-            if match or b"\r\n\r\n" in self._bytes or len(self._bytes) > _MAX_PLAIN_HEAD:
-                return self._other()
-            if not self._more():
+            begin = self._bytes.find(_HEAD_END) + len(_HEAD_END)
+            if begin >= len(_HEAD_END):
+                head = _plain_head(self._bytes[:begin])
+                return self._other() if head is None else self._plain(head, begin)
+            if len(self._bytes) > _MAX_PLAIN_HEAD or not self._more():
                 return self._other()
 
-    def _plain(
-        self, status: int, headers: Sequence[tuple[str, str]], begin: int, length: int
-    ) -> HttpAnswer:
+    def _plain(self, head: "_PlainHead", begin: int) -> HttpAnswer:
         """Read a body of known length."""
+        length = head.length
         wanted = min(length, self._max_bytes)
         while len(self._bytes) - begin < wanted:
             if not self._more():
                 raise ConnectionResetError("closed within an answer")
-        named = dict(reversed(headers))
-        self.reusable = (
-            len(self._bytes) == begin + length
-            and "close" not in named.get("connection", "").lower()
-        )
-        return HttpAnswer(status, named, self._bytes[begin : begin + wanted])
+        self.reusable = head.keep_alive and len(self._bytes) == begin + length
+        return HttpAnswer(head.status, head.headers, self._bytes[begin : begin + wanted])
 
     def _more(self) -> bool:
         """Read on; False at the end."""
@@ -147,6 +141,31 @@ class AnswerReader:
                 return HttpAnswer(
                     response.status_code, dict(reversed(named)), bytes(body[: self._max_bytes])
                 )
+
+
+@dataclass(frozen=True, slots=True)
+class _PlainHead:
+    """The head of an answer whose body has a length that is known."""
+
+    status: int
+    headers: Mapping[str, str]
+    length: int
+    keep_alive: bool
+
+
+@lru_cache(maxsize=16)
+def _plain_head(head: bytes) -> _PlainHead | None:
+    """Read a head; None if it is no plain one. A server's answers mostly begin alike."""
+    match = _PLAIN_HEAD.fullmatch(head)
+    if match is None:
+        return None
+    status, headers = int(match[1]), _headers(match[2])
+    length = _plain_length(status, headers)
+    if length is None:
+        return None
+    named = dict(reversed(headers))
+    keep_alive = "close" not in named.get("connection", "").lower()
+    return _PlainHead(status, MappingProxyType(named), length, keep_alive)
 
 
 def _headers(text: bytes) -> list[tuple[str, str]]:
