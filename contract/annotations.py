@@ -54,6 +54,8 @@ class Annotation:
     """It keeps lines from leaving: what cannot be honoured refuses what it applies to."""
     in_defaults: bool = True
     """Whether the operator may give a default for it."""
+    is_word: bool = False
+    """Its value is a word, a number or a size: a wrong one that resembles it may be shown."""
 
 
 ANNOTATIONS = (
@@ -79,6 +81,7 @@ ANNOTATIONS = (
         "operator's (`off`)",
         "Whose stdout and stderr to collect: `mirror` is the default container, `all` every"
         " container but init containers and known sidecars.",
+        is_word=True,
     ),
     Annotation(
         COMMAND,
@@ -100,12 +103,14 @@ ANNOTATIONS = (
         "`text`, `json`, `logfmt`, `cri` or `auto`",
         "operator's (`text`)",
         "How a line is parsed.",
+        is_word=True,
     ),
     Annotation(
         MULTILINE,
         "`none`, `java`, `python`, `go`, `indented`, `auto`, or `/regex/`",
         "operator's (`none`)",
         "How lines are joined into records; a regex matches the first line of a record.",
+        is_word=True,
     ),
     Annotation(
         KEEP,
@@ -140,24 +145,28 @@ ANNOTATIONS = (
         "`sidecar` or `node`",
         "operator's (`sidecar`)",
         "Who collects: a sidecar in the pod, or the agent on its node.",
+        is_word=True,
     ),
     Annotation(
         NATIVE,
         "`auto`, `true` or `false`",
         "operator's (`auto`)",
         "Whether the sidecar is a native one; `auto` asks the versions of API server and kubelets.",
+        is_word=True,
     ),
     Annotation(
         SEED,
         "`true` or `false`",
         "operator's (`false`)",
         "Copy what the image has under a directory into the new volume before the app starts.",
+        is_word=True,
     ),
     Annotation(
         SIZE_LIMIT,
         "a quantity, at least 1Mi",
         "operator's (`4Gi`)",
         "The size of the volume `sidetail-logs`; past it the kubelet evicts the pod.",
+        is_word=True,
     ),
     Annotation(
         CLEAN_ABOVE,
@@ -165,30 +174,48 @@ ANNOTATIONS = (
         "operator's (never deletes)",
         "While the matched files on `sidetail-logs` hold more, those that every backend has"
         " acknowledged are deleted, oldest first.",
+        is_word=True,
     ),
     Annotation(
         MAX_RATE,
         "a quantity: bytes per second",
         "operator's (none)",
         "What leaves the pod at most, per backend; what is above waits in its file.",
+        is_word=True,
     ),
-    Annotation(CPU_REQUEST, "a quantity", "operator's (`10m`)", "CPU request of the sidecar."),
-    Annotation(CPU_LIMIT, "a quantity", "operator's (`500m`)", "CPU limit of the sidecar."),
     Annotation(
-        MEMORY_REQUEST, "a quantity", "operator's (`48Mi`)", "Memory request of the sidecar."
+        CPU_REQUEST, "a quantity", "operator's (`10m`)", "CPU request of the sidecar.", is_word=True
     ),
-    Annotation(MEMORY_LIMIT, "a quantity", "operator's (`128Mi`)", "Memory limit of the sidecar."),
+    Annotation(
+        CPU_LIMIT, "a quantity", "operator's (`500m`)", "CPU limit of the sidecar.", is_word=True
+    ),
+    Annotation(
+        MEMORY_REQUEST,
+        "a quantity",
+        "operator's (`48Mi`)",
+        "Memory request of the sidecar.",
+        is_word=True,
+    ),
+    Annotation(
+        MEMORY_LIMIT,
+        "a quantity",
+        "operator's (`128Mi`)",
+        "Memory limit of the sidecar.",
+        is_word=True,
+    ),
     Annotation(
         LOG_LEVEL,
         "`debug`, `info`, `warning` or `error`",
         "operator's (`info`)",
         "Of the sidecar's own log.",
+        is_word=True,
     ),
     Annotation(
         METRICS_PORT,
         "a port from 1 to 65535",
         "operator's (none)",
         "Where the sidecar serves `/metrics` and `/healthz`, on all addresses of the pod.",
+        is_word=True,
     ),
 )
 

@@ -18,6 +18,7 @@ from contract.names import EXCLUDED_NAMESPACES
 from runtime.settings import nearest
 from webhook.cluster import Namespace
 from webhook.pod import Pod
+from webhook.shown import got
 
 _STATIC_POD = "kubernetes.io/config.mirror"
 _OS_LABELS = ("kubernetes.io/os", "beta.kubernetes.io/os")
@@ -90,8 +91,10 @@ def odd_keys(pod: Pod, namespace: Namespace | None) -> tuple[str, ...]:
     warnings = [_odd_key(key, what) for key, what in odd[:MAX_ODD]]
     if len(odd) > MAX_ODD:
         warnings.append(f"and {len(odd) - MAX_ODD} more keys that nobody knows")
-    if pod.labels.get(INJECT_LABEL, "true") not in ("true", "false"):
-        warnings.append(f'label {INJECT_LABEL}: got another value, expected "true" or "false"')
+    label = pod.labels.get(INJECT_LABEL, "true")
+    if label not in ("true", "false"):
+        shown = got(INJECT_LABEL, label)
+        warnings.append(f'label {INJECT_LABEL}: {shown}expected "true" or "false"')
     return tuple(warnings)
 
 

@@ -36,6 +36,7 @@ from webhook.paths import MAX_PATHS, BadPath, PathList, PathRequest, parse_paths
 from webhook.pod import Pod
 from webhook.quantities import parse_quantity
 from webhook.settings import OperatorConfig
+from webhook.shown import got
 from webhook.values import Parser, parse_command
 
 
@@ -110,7 +111,7 @@ class _Reader:
             try:
                 return _Found(parse(annotations[key]), from_pod)
             except ValueProblem as problem:
-                fault = _bad_value(key, problem, from_pod=from_pod)
+                fault = _bad_value(key, annotations[key], problem, from_pod=from_pod)
         self.refuse(fault, protects=protects)
         return None
 
@@ -125,10 +126,11 @@ class _Reader:
         return self._allowed is None or key in self._allowed
 
 
-def _bad_value(key: str, problem: ValueProblem, *, from_pod: bool) -> Fault:
+def _bad_value(key: str, value: str, problem: ValueProblem, *, from_pod: bool) -> Fault:
     place = "" if from_pod else " on the namespace"
     reason = BAD_PATH if key == PATHS else BAD_VALUE
-    return Fault(key, reason, f"expected {problem}{place}", from_pod=from_pod)
+    message = f"{got(key, value)}expected {problem}{place}"
+    return Fault(key, reason, message, from_pod=from_pod)
 
 
 def read_options(pod: Pod, namespace: Namespace | None, settings: OperatorConfig) -> Options:
@@ -171,9 +173,9 @@ def _check_figures(given: dict[str, Any], pod: Pod, reader: _Reader) -> None:
     ):
         least, most = parse_quantity(given.get(request)), parse_quantity(given.get(limit))
         if least is not None and most is not None and most < least:
-            del given[request], given[limit]
+            shown = got(key, given.pop(limit))
+            message = f"{shown}expected at least the request, {given.pop(request)}"
             from_pod = key in pod.annotations
-            message = "expected at least the request"
             reader.refuse(Fault(key, BAD_VALUE, message, from_pod=from_pod))
 
 

@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+from contract.annotations import PREFIX
 from contract.plan import MAX_LEFT_OUT
 from contract.reasons import BAD_PATH, BAD_VALUE
 from runtime.settings import ValueProblem
 from webhook import values
 from webhook.globs import DEEP, check_glob
-from webhook.shown import shown_path
+from webhook.shown import got, shown_path
 from webhook.values import UNREADABLE
 from webhook.yaml_text import load_untrusted_yaml
 
@@ -144,7 +145,8 @@ def _read(text: str, element: Mapping[str, Any]) -> PathRequest | BadPath:
             if key in element:
                 own[key] = parse(element[key])
         except ValueProblem as problem:
-            return BadPath(shown, BAD_VALUE, f"{key}: expected {problem}")
+            value = got(PREFIX + key, element[key])
+            return BadPath(shown, BAD_VALUE, f"{key}: {value}expected {problem}")
     return PathRequest(shown, checked, container, own)
 
 

@@ -1,8 +1,20 @@
 """Shows what an author wrote: printable, cut, and never what looks like a secret."""
 
+import re
+
+from contract.annotations import ANNOTATIONS, INJECT_LABEL
+from contract.sidecar_config import FORMATS, LOG_LEVELS, MULTILINE_MODES
+from runtime.settings import nearest
 from webhook.credentials import looks_like_credential
 
 MAX_SHOWN_PATH = 120
+_MAX_WORD = 16
+_NUMBER = re.compile(r"[ +-]*[0-9][0-9A-Za-z.+_-]{0,12} *", re.ASCII)
+_WORDS = (
+    *("mirror", "all", "sidecar", "node", "auto", "true", "false", "yes", "enabled", "disabled"),
+    *(*FORMATS, *MULTILINE_MODES, *LOG_LEVELS),
+)
+_WORD_KEYS = {INJECT_LABEL, *(annotation.key for annotation in ANNOTATIONS if annotation.is_word)}
 _HIDDEN = "(not shown: it looks like a credential)"
 
 
@@ -24,6 +36,18 @@ def shown_path(text: str) -> str:
 
 def _escaped(character: str) -> str:
     return ascii(character)[1:-1]
+
+
+def got(key: str, value: object) -> str:
+    """Return how a message about a wrong value of an annotation begins, such as `got 'JSON', `.
+
+    Empty for what resembles nothing that anybody would write there: it may be a secret that
+    went astray.
+    """
+    if key not in _WORD_KEYS or not isinstance(value, str) or len(value) > _MAX_WORD:
+        return ""
+    is_slip = _NUMBER.fullmatch(value) or nearest(value.strip().lower(), _WORDS)
+    return f"got {value!a}, " if is_slip else ""
 
 
 def shown_name(text: str) -> str:

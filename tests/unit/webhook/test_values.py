@@ -15,6 +15,7 @@ import webhook.globs
 import webhook.patch
 import webhook.placing
 import webhook.pod
+from contract.annotations import BACKEND, FIELDS, KEEP, SIZE_LIMIT
 from runtime.settings import ValueProblem
 from webhook import values
 from webhook.credentials import looks_like_credential, names_credential
@@ -22,6 +23,7 @@ from webhook.flags import parse_flags
 from webhook.globs import check_glob, path_matches, residues
 from webhook.paths import MAX_PATHS, BadPath, PathRequest, parse_paths
 from webhook.quantities import NANO, parse_quantity, render_quantity
+from webhook.shown import got
 
 
 @pytest.mark.parametrize(
@@ -355,3 +357,26 @@ def test_flags_have_the_defaults_of_the_design():
     assert (flags.bind, flags.metrics_bind) == (("::", 8443), ("::", 9090))
     assert not flags.standalone
     assert parse_flags(["--standalone", "--check"]).check
+
+
+@pytest.mark.parametrize("value", ["JSON", "128Mb", "True", " yes", "-1", "0x10", "1_000"])
+def test_a_slip_is_shown(value):
+    assert got(SIZE_LIMIT, value) == f"got {value!r}, "
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        (SIZE_LIMIT, "ghp_abcdefghijklmnopqrstuvwxyz0123456789"),
+        (SIZE_LIMIT, "https://u:p@x"),
+        (SIZE_LIMIT, "a\u202eb"),
+        (SIZE_LIMIT, "1" * 5000),
+        (SIZE_LIMIT, ["x"]),
+        (SIZE_LIMIT, "hunter2"),
+        (FIELDS, "true"),
+        (KEEP, "true"),
+        (BACKEND, "true"),
+    ],
+)
+def test_what_may_be_a_secret_is_not_shown(key, value):
+    assert got(key, value) == ""
