@@ -50,6 +50,9 @@ class Shipper:
         self._expansion = 4.0
         """Encoded bytes for a byte of a file, lately."""
         self._collecting = threading.Lock()
+        self._starting = threading.Lock()
+        self._running = 0
+        """Workers at work: never more than `in_flight`, not even while one is just starting."""
         self._workers: list[Worker] = []
         self._given_up = False
         self._crashes = 0
@@ -73,7 +76,15 @@ class Shipper:
         return all(worker.join(deadline - time.monotonic()) for worker in list(self._workers))
 
     def _work(self) -> None:
-        """Carry batch after batch; the body of one worker."""
+        """The body of one worker."""
+        try:
+            self._carry_all()
+        finally:
+            with self._starting:
+                self._running -= 1
+
+    def _carry_all(self) -> None:
+        """Carry batch after batch until there will be no other."""
         sender = self._way.backend.sender()
         body = Body(self._limits.batch_bytes)
         delivery = Delivery(self._way, sender)
@@ -235,11 +246,14 @@ class Shipper:
 
     def _help_if_ready(self) -> None:
         """Start one more worker if there is work for it now."""
-        if len(self._workers) < self._limits.in_flight and self.backlog.ready():
+        if self._running < self._limits.in_flight and self.backlog.ready():
             self._start_worker()
 
     def _start_worker(self) -> None:
-        self._workers = [worker for worker in self._workers if worker.alive]
-        number = len(self._workers) + 1
-        worker = Worker(f"{self.name}-{number}", self._work, on_crash=self._crashed)
-        self._workers.append(worker.start())
+        with self._starting:
+            if self._running >= self._limits.in_flight:
+                return
+            self._running += 1
+            worker = Worker(f"{self.name}-{self._running}", self._work, on_crash=self._crashed)
+            alive = [each for each in self._workers if each.alive]
+            self._workers = [*alive, worker.start()]

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate
 
 import pytest
 
@@ -278,6 +279,26 @@ def test_s6_a_body_that_is_too_large_is_halved_and_a_line_that_is_too_large_coun
     assert scrape.total("sidetail_lines_dropped_total", reason="too_large") == 1
     # One batch of 800 records of about 350 bytes: 280,000 bytes for a limit of 20,000.
     assert stage.backend.answered(413) <= 40
+
+
+@pytest.mark.parametrize("in_flight", [1, 3])
+def test_never_more_than_in_flight_requests_are_under_way(stage: Stage, in_flight: int):
+    logs = [stage.log(f"{name}.log") for name in "abcdef"]
+    stage.backend.answers(Answer(delay_seconds=0.01))
+    limits = {"in_flight": in_flight, "batch_bytes": 4000, "batch_seconds": 0}
+    for _ in range(5):
+        for log in logs:
+            log.write(60)
+        assert stage.run_to_end(limits=limits)
+    ends = sorted(
+        (at, change)
+        for request in stage.backend.requests
+        for at, change in ((request.at, 1), (request.answered_at, -1))
+        if at is not None
+    )
+
+    assert max(accumulate(change for _, change in ends)) == in_flight
+    stage.verdict().assert_exact()
 
 
 def test_s6_what_was_learnt_from_a_413_is_not_forgotten_at_once(stage: Stage):
