@@ -133,7 +133,10 @@ def _authored(resource: str, options: Options) -> tuple[str | None, str | None]:
 
 
 def _guaranteed(figure: _Figure, settings: OperatorConfig) -> _Figure:
-    """Return equal request and limit, or the pod would fall out of its class."""
+    """Return equal request and limit, or the pod would fall out of its class.
+
+    An author's one figure decides both, and is as little touched as both of them.
+    """
     if figure.limit_is_authored:
         amount = figure.limit
     elif figure.request_is_authored:
@@ -142,7 +145,15 @@ def _guaranteed(figure: _Figure, settings: OperatorConfig) -> _Figure:
         is_cpu = figure.resource == "cpu"
         amount = parse_quantity(settings.guaranteed_cpu) if is_cpu else figure.limit
     amount = amount or figure.request
-    return replace(figure, request=amount, limit=amount, is_guaranteed=True)
+    is_authored = figure.request_is_authored or figure.limit_is_authored
+    return replace(
+        figure,
+        request=amount,
+        limit=amount,
+        request_is_authored=is_authored,
+        limit_is_authored=is_authored,
+        is_guaranteed=True,
+    )
 
 
 def _is_guaranteed(pod: Pod) -> bool:
