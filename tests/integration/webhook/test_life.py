@@ -333,6 +333,8 @@ def test_03_the_pair_is_replaced_under_load_without_a_failed_handshake(own_webho
     for thread in threads:
         thread.start()
     old = own_webhook.connect()
+    old.sendall(raw_post(WHOLE))  # who asks nothing after its handshake is closed in ten seconds
+    assert old.recv(65536).startswith(b"HTTP/1.1 200")
     for count in range(2, 7):
         own_webhook.put_pair(new_leaf())
         eventually(lambda count=count: len(served) >= count, f"certificate {count}", seconds=30)
@@ -457,6 +459,19 @@ def test_a_bad_config_keeps_the_last_good_one_and_says_so(own_webhook):
 
 
 REFUSED = "the operator config cannot be used; the last good one stays in force"
+
+
+def test_a_bad_config_is_said_once_however_often_it_is_written(own_webhook):
+    for _ in range(5):
+        replace_file(own_webhook.config_file, b"imgae: x")
+        eventually(lambda: own_webhook.said(REFUSED), "the complaint", seconds=30)
+        time.sleep(0.3)
+    replace_file(own_webhook.config_file, json.dumps(SECOND).encode())
+    eventually(lambda: not warned(own_webhook), "the good config", seconds=30)
+
+    (said,) = own_webhook.said(REFUSED)
+    assert any("did you mean image?" in problem for problem in said["problems"])
+    assert len(own_webhook.said("the operator config was taken")) == 1
 
 
 def test_a_config_that_is_gone_for_a_while_stays_in_force(own_webhook):
