@@ -24,6 +24,8 @@ _log = logging.getLogger(__name__)
 
 _ASIDE = "aside"
 """The outcome of a review that is not about what we look at."""
+_DRY_RUN = "dry-run"
+"""Counted instead of what a dry run came to, as nothing came of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +80,11 @@ class Admissions:
         admission = admit_pod(
             review.object, review.namespace, settings=self._in_force.config(), facts=facts
         )
-        self._metrics.left_out(admission.left_out)
         # NoneOnDryRun is what the registration promises: an Event is a side effect.
-        if self._tell is not None and admission.left_out and not review.dry_run:
-            self._tell(review, admission)
+        if not review.dry_run:
+            self._metrics.left_out(admission.left_out)
+            if self._tell is not None and admission.left_out:
+                self._tell(review, admission)
         return _render_admission(review, admission)
 
     def _validate(self, review: Review) -> _Answer:
@@ -99,7 +102,8 @@ class Admissions:
         except Exception as error:  # noqa: BLE001 - design D8: never worth a failed rollout
             answered = self._admit_despite(path, review, error)
         seconds = time.perf_counter() - began
-        self._metrics.admitted(path, answered.outcome, seconds)
+        counted = _DRY_RUN if review.dry_run else answered.outcome
+        self._metrics.admitted(path, counted, seconds)
         _log.info(
             "answered a review",
             extra={

@@ -179,6 +179,12 @@ def test_a_dry_run_gets_the_same_patch_and_no_side_effect(app):
     assert wet.response == dry.response
     assert len(app.told) == 1
     assert app.told[0].owner == Owner("apps/v1", "ReplicaSet", "orders-56f4db6b86", "c170b64f")
+    assert app.sample("sidetail_left_out_total", reason=BAD_PATH) == 1
+    counted = {
+        outcome: app.sample("sidetail_admissions_total", path="mutate", outcome=outcome)
+        for outcome in ("skipped", "dry-run")
+    }
+    assert counted == {"skipped": 1, "dry-run": 1}
 
 
 def test_what_is_left_out_is_counted_by_reason(app):
