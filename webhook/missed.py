@@ -16,6 +16,8 @@ from webhook.pod import MalformedPodError, read_pod
 
 Json = Mapping[str, Any]
 
+UNFINISHED = "status.phase!=Succeeded,status.phase!=Failed"
+"""The field selector of pods of which something can still be collected."""
 _ANY_SPEC = {"containers": [{"name": "app"}]}
 """Stands for the spec where only `metadata` is known."""
 
@@ -50,8 +52,3 @@ def workload_of(metadata: Json) -> Owner:
             parts = (owner.get(key) for key in ("apiVersion", "kind", "name", "uid"))
             return Owner(*(str(part) for part in parts))
     return Owner("v1", "Pod", str(metadata.get("name")), str(metadata.get("uid")))
-
-
-def is_finished(pod: Json) -> bool:
-    """Return whether the pod has run to its end: nothing of it can be collected any more."""
-    return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")

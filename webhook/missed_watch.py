@@ -22,7 +22,7 @@ from webhook.admission import Owner
 from webhook.cluster import ClusterFacts, Namespace
 from webhook.events import Events, Notice
 from webhook.facts import Collection, Kind
-from webhook.missed import is_missed, may_be_missed, workload_of
+from webhook.missed import UNFINISHED, is_missed, may_be_missed, workload_of
 
 LOOK_SECONDS = 5.0
 """Between two looks at which namespaces have the label."""
@@ -32,7 +32,6 @@ RESCAN_SECONDS = 300.0
 """For so long that one watch goes on, though namespaces came and went."""
 EVENT_REASON = "LogsMissed"
 _MAX_REMEMBERED = 10_000
-_UNFINISHED = "status.phase!=Succeeded,status.phase!=Failed"
 _OUTSIDE = ",".join(f"metadata.namespace!={name}" for name in sorted(EXCLUDED_NAMESPACES))
 _EVERYWHERE = "/api/v1/pods"
 
@@ -51,7 +50,7 @@ class Scope:
     def selectors(self) -> dict[str, str]:
         """Return the selectors as in a query."""
         outside = f",{_OUTSIDE}" if self.path == _EVERYWHERE else ""
-        return {"labelSelector": self.labels, "fieldSelector": _UNFINISHED + outside}
+        return {"labelSelector": self.labels, "fieldSelector": UNFINISHED + outside}
 
 
 BY_LABEL = Scope(_EVERYWHERE, f"{INJECT_LABEL}=true")

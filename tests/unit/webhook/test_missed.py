@@ -7,7 +7,7 @@ import pytest
 
 from tests.webhook_process import CONFIG
 from webhook.cluster import ClusterFacts, Namespace
-from webhook.missed import is_finished, is_missed, may_be_missed, workload_of
+from webhook.missed import is_missed, may_be_missed, workload_of
 from webhook.mutate import admit_pod
 from webhook.settings import load_operator_config
 
@@ -106,11 +106,3 @@ def test_the_workload_is_the_owner_that_controls():
     assert workload_of(pod(ownerReferences=owners)["metadata"]).uid == "2"
     assert workload_of(pod()["metadata"]).kind == "Pod"
     assert workload_of(pod()["metadata"]).uid == "u"
-
-
-@pytest.mark.parametrize(
-    ("phase", "finished"),
-    [("Succeeded", True), ("Failed", True), ("Running", False), ("Pending", False), (None, False)],
-)
-def test_what_has_run_to_its_end_is_finished(phase, finished):
-    assert is_finished({"status": {"phase": phase}}) is finished
