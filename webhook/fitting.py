@@ -5,14 +5,11 @@ all faults and warnings. Everything is worked out from the pod without our addit
 second run comes to the same.
 """
 
-import json
 from dataclasses import dataclass, replace
-from typing import Any
-
-import orjson
 
 from contract.names import LOGS_VOLUME
 from contract.plan import Outcome, Status
+from webhook.ascii_json import to_ascii
 from webhook.cluster import ClusterFacts
 from webhook.faults import Fault
 from webhook.injection import Additions, Setting, build_additions
@@ -135,13 +132,4 @@ def _cost(additions: Additions) -> int:
     operations = 4 + len(additions.volumes) + len(additions.init_containers)
     operations += sum(len(mounts) for mounts in additions.mounts.values())
     operations += len(additions.commands)
-    return _length(parts) + _PER_OPERATION * operations
-
-
-def _length(value: Any) -> int:
-    """Return the length of a value's JSON in ASCII, or a little more."""
-    try:
-        text = orjson.dumps(value)
-    except (TypeError, ValueError):  # half a surrogate pair, or an integer beyond 64 bits
-        return len(json.dumps(value))
-    return len(text) if text.isascii() else 3 * len(text)  # two bytes become \\uXXXX
+    return len(to_ascii(parts)) + _PER_OPERATION * operations

@@ -4,11 +4,11 @@ All of it is ASCII: half a surrogate pair, which JSON may carry, has no UTF-8.
 """
 
 import base64
-import json
 from collections.abc import Sequence
 from typing import Any
 
 from webhook.admission import Denial
+from webhook.ascii_json import to_ascii
 from webhook.request import API_VERSION
 from webhook.shown import cut
 
@@ -25,7 +25,7 @@ def render_admitted(
     """Return the response that admits, with a JSON patch (RFC 6902) if there are operations."""
     response: dict[str, Any] = {"uid": uid, "allowed": True}
     if patch:
-        operations = json.dumps(list(patch), separators=(",", ":"), allow_nan=False)
+        operations = to_ascii(list(patch))
         response["patchType"] = "JSONPatch"
         response["patch"] = base64.b64encode(operations.encode("ascii")).decode("ascii")
     return _render(response, warnings)
@@ -41,7 +41,7 @@ def _render(response: dict[str, Any], warnings: Sequence[str]) -> bytes:
     if warnings:
         response["warnings"] = cut_warnings(warnings)
     review = {"apiVersion": API_VERSION, "kind": "AdmissionReview", "response": response}
-    return json.dumps(review, separators=(",", ":"), allow_nan=False).encode("ascii")
+    return to_ascii(review).encode("ascii")
 
 
 def cut_warnings(warnings: Sequence[str]) -> list[str]:

@@ -17,6 +17,7 @@ from contract.names import (
     VOLUMES_DIR,
 )
 from contract.sidecar_config import SidecarConfig, SourceConfig
+from webhook.ascii_json import to_ascii
 from webhook.attributes import container_attributes, pod_attributes, service_attributes
 from webhook.options import Options
 from webhook.planned import Followed, Place, Plan, stdout_sub_path
@@ -37,7 +38,7 @@ def environment_text(document: SidecarConfig) -> str:
     The kubelet replaces `$(NAME)` and `$$` in such a value. JSON can say a dollar without
     writing one, so nothing is left that it, or any template on the way, could replace.
     """
-    return json.dumps(document, separators=(",", ":")).replace("$", "\\u0024")
+    return to_ascii(document).replace("$", "\\u0024")
 
 
 def build_document(

@@ -4,16 +4,15 @@ In: what was planned and what was left out. Out: annotations. Where there is no 
 of the status goes first, then the status, then the list.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from contract import VERSION
 from contract.annotations import STATUS
 from contract.names import DEFAULT_CONTAINER, SAFE_TO_EVICT
 from contract.plan import LeftOut, Outcome
 from contract.plan import Status as StatusDocument
+from webhook.ascii_json import to_ascii
 from webhook.faults import Fault, entries
 from webhook.injection import Additions
 from webhook.options import Options
@@ -109,19 +108,15 @@ def _evictable(authored: str | None, local_volumes: Sequence[str]) -> str | None
 
 def _texts(status: StatusDocument) -> Iterator[str]:
     """Yield the status with ever less detail."""
-    yield _text(status)
+    yield to_ascii(status)
     left_out = status["left_out"]
-    yield _text(status | {"left_out": [_terse(entry) for entry in left_out]})
+    yield to_ascii(status | {"left_out": [_terse(entry) for entry in left_out]})
     kept = [_terse(entry) for entry in left_out[:_FEW]]
     if len(left_out) > _FEW:
         rest = Fault("…", left_out[_FEW]["reason"], f"and {len(left_out) - _FEW} more")
         kept.append(rest.entry())
-    yield _text(status | {"left_out": kept})
+    yield to_ascii(status | {"left_out": kept})
 
 
 def _terse(entry: LeftOut) -> LeftOut:
     return entry | {"message": ""}
-
-
-def _text(status: Any) -> str:
-    return json.dumps(status, separators=(",", ":"))

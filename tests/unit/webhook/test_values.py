@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+import webhook.ascii_json
 import webhook.attributes
 import webhook.backends
 import webhook.directories
@@ -29,6 +30,7 @@ from webhook.shown import got
 @pytest.mark.parametrize(
     "module",
     [
+        webhook.ascii_json,
         webhook.attributes,
         webhook.backends,
         webhook.directories,
