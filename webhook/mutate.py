@@ -1,12 +1,21 @@
 """The pod's walk from admission to patch, in one function: the webhook's table of contents.
 
-1 request       the service parses the AdmissionReview
-2 eligibility   is this pod to be looked at?
-3 options       what is asked for it, by annotations and by the operator
-4 plan          which path is reached through which volume
-5 injection     what that adds to the pod, and what of it there is room for
-6 patch         what of it is not there yet
-7 response      the service answers
+step            what it finds out                               its modules, in reading order
+1 request       what the API server asks                        request
+2 eligibility   is this pod to be looked at?                    pod, ours, eligibility
+3 options       what is asked for it, by annotations and by     options, choices, values, paths,
+                the operator                                    globs, quantities, yaml_text
+4 plan          which path is reached through which volume,     plan, placing, directories, volumes,
+                whose stdout is mirrored                        environment, stdout, planned
+5 injection     what that adds to the pod, and what of it       fitting, obstacles, native,
+                there is room for                               resources, injection, containers,
+                                                                identity, sidecar_document,
+                                                                attributes, status
+6 patch         what of it is not there yet                     patch
+7 response      what to say                                     faults, shown, response
+
+Steps 2 to 6 are pure functions and stand below; 1 and 7 are called by `admissions`, which `app`
+calls for `server`. The same steps serve `validate` (a workload's template) and `inject` (offline).
 """
 
 from typing import Any

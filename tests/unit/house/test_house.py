@@ -32,10 +32,20 @@ def _lint_imports(folder: Path) -> "subprocess.CompletedProcess[str]":
         ("webhook/plan.py", "", True),
         ("webhook/plan.py", "import sidecar.batch\n", False),
         ("sidecar/batch.py", "import webhook.plan\n", False),
+        ("webhook/plan.py", "import webhook.patch\n", False),
+        ("webhook/pod.py", "import random\n", False),
         ("runtime/stop.py", "import contract\nimport certs.issue\n", False),
         ("contract/names.py", "import flask\n", False),
     ],
-    ids=["as-it-is", "webhook-sidecar", "sidecar-webhook", "runtime-certs", "contract-flask"],
+    ids=[
+        "as-it-is",
+        "webhook-sidecar",
+        "sidecar-webhook",
+        "backwards",
+        "impure",
+        "runtime-certs",
+        "contract-flask",
+    ],
 )
 def test_the_import_contracts_hold_and_fail_when_an_import_breaks_them(
     tmp_path: Path, module: str, line: str, kept: bool
