@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from runtime.settings import SettingsError
-from webhook.cluster import NOTHING_KNOWN, ClusterFacts
+from webhook.cluster import ClusterFacts, Namespace
 from webhook.explanation import explain
 from webhook.mutate import admit_pod
 from webhook.settings import DEFAULT_CONFIG, OperatorConfig, load_operator_config
@@ -52,11 +52,31 @@ class Found:
     """The pod as it would be sent to the webhook; shares its members with `part`."""
 
 
+def find_namespaces(documents: Sequence[Any]) -> dict[str, Namespace]:
+    """Return the Namespaces of the documents by name: they say what holds for their pods."""
+    found: dict[str, Namespace] = {}
+    for document in filter(_is_object, documents):
+        metadata = document.get("metadata")
+        if document.get("kind") == "List" and isinstance(document.get("items"), list):
+            found |= find_namespaces(document["items"])
+        elif document.get("kind") == "Namespace" and isinstance(metadata, dict):
+            texts = (_texts(metadata.get(key)) for key in ("labels", "annotations"))
+            found[str(metadata.get("name"))] = Namespace(*texts)
+    return found
+
+
+def _texts(value: Any) -> dict[str, str]:
+    pairs = value.items() if isinstance(value, dict) else ()
+    return {key: text for key, text in pairs if isinstance(key, str) and isinstance(text, str)}
+
+
+def _is_object(document: Any) -> bool:
+    return isinstance(document, dict)
+
+
 def find_pods(documents: Sequence[Any], namespace: str) -> Iterator[Found]:
     """Yield every pod of the documents; `namespace` is for objects that name none."""
-    for document in documents:
-        if not isinstance(document, dict):
-            continue
+    for document in filter(_is_object, documents):
         kind, metadata = document.get("kind"), document.get("metadata")
         if kind == "List" and isinstance(document.get("items"), list):
             yield from find_pods(document["items"], namespace)
@@ -99,7 +119,7 @@ def main(arguments: Sequence[str], stdin: TextIO, stdout: TextIO, stderr: TextIO
         stderr.write(f"inject: {error}\n")
         return USAGE
     minor = options.kubernetes_version
-    facts = NOTHING_KNOWN if minor is None else ClusterFacts(minor, minor)
+    facts = ClusterFacts(minor, minor, namespaces=find_namespaces(documents) or None)
     status = DONE
     for found in find_pods(documents, options.namespace):
         if options.explain:

@@ -118,6 +118,36 @@ def test_explain_says_the_plan_each_volume_and_each_reason():
     assert "stdout    tick  its command runs under the mirror" in out
 
 
+NAMESPACE = """
+kind: Namespace
+metadata:
+  name: shop
+  labels: {sidetail.dev/inject: LABEL, number: 5}
+  annotations: {sidetail.dev/format: json, sidetail.dev/seed: true}
+---
+"""
+
+
+def test_a_namespace_of_the_manifest_says_what_holds_for_its_pods():
+    enabled = NAMESPACE.replace("LABEL", "enabled")
+    _, out, _ = run("--kubernetes-version", "1.31", text=enabled + MANIFEST)
+    _, bare, _ = run("--explain", text=NAMESPACE.replace("LABEL", "x") + MANIFEST)
+
+    _, _, web, *_ = yaml.safe_load_all(out)
+    sidecar = sidecar_in(web["spec"]["template"]["spec"])
+    (config,) = (row["value"] for row in sidecar["env"] if row["name"] == "SIDETAIL_CONFIG")
+    assert '"format":"json"' in config
+    assert "Deployment shop/web: left as it is" in bare
+    assert "CronJob default/tick: left as it is" not in bare
+
+
+@pytest.mark.parametrize("metadata", ["5", "{name: shop, labels: [x], annotations: 5}", "{}"])
+def test_a_namespace_of_any_shape_is_survived(metadata):
+    status, _, _ = run(text=f"kind: Namespace\nmetadata: {metadata}\n---{MANIFEST}")
+
+    assert status == DONE
+
+
 @pytest.mark.parametrize(
     ("pod", "said"),
     [
