@@ -48,6 +48,8 @@ def main(arguments: list[str], environ: Mapping[str, str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m sidecar",
+        # Without a width argparse imports shutil, and that every compressor, to ask for one.
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, width=100),
         description="Follow log files and send every line to the backends, at least once.",
         epilog=f"Without --config the document is read from ${CONFIG_ENV}. Exit status: 0 done, "
         "1 lines were left behind, 2 wrong settings, 3 the state folder is in use.",

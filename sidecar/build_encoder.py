@@ -41,7 +41,7 @@ def build(target: Path, *, flags: Sequence[str] = (), compiler: str = "cc") -> N
 def main(arguments: Sequence[str]) -> int:
     """Build the library; exit status 0, or 1 where it could not be built."""
     parser = argparse.ArgumentParser(prog="python -m sidecar.build_encoder", description=__doc__)
-    parser.add_argument("--target", type=Path, default=LIBRARY, help="default: %(default)s")
+    parser.add_argument("--target", type=Path, default=Path(LIBRARY), help="default: %(default)s")
     parser.add_argument("flags", nargs="*", help="more flags for the compiler, after --")
     options = parser.parse_args(arguments)
     try:

@@ -9,14 +9,13 @@ import ctypes
 import logging
 import os
 from functools import cache
-from pathlib import Path
 from typing import Any, Final
 
 INTERFACE: Final = 5
 """Of the C files: a library of another one is not used."""
 ENCODER_ENV: Final = "SIDETAIL_ENCODER"
 """Environment variable: `python` turns the library off."""
-LIBRARY: Final = Path(__file__).parent / "build" / "encode.so"
+LIBRARY: Final = os.path.join(os.path.dirname(__file__), "build", "encode.so")
 
 POINTER: Final = ctypes.c_void_p
 NUMBER: Final = ctypes.c_int64
@@ -47,13 +46,13 @@ class Library:
     c: Any
     """Its functions, by the names that they have in C."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: "str | os.PathLike[str]") -> None:
         """Load the library.
 
         Raises:
             OSError: there is none, or it is one of another interface or machine.
         """
-        self.c = ctypes.CDLL(str(path))
+        self.c = ctypes.CDLL(os.fspath(path))
         try:
             for name, (result, arguments) in _SIGNATURES.items():
                 function = getattr(self.c, f"sidetail_{name}")

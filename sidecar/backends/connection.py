@@ -93,8 +93,10 @@ def addresses(
     Raises:
         ConnectError: the name is unknown (`dns`), or leads to link-local addresses alone.
     """
+    # As bytes: for text Python imports its tables of international names.
+    host = url.host.encode("ascii") if url.host.isascii() else url.host
     try:
-        found = socket.getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(host, url.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise ConnectError("dns", str(error)) from error
     usable = [row for row in found if allow_link_local or not _is_link_local(str(row[4][0]))]
