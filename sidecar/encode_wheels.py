@@ -5,7 +5,8 @@ template becomes a column, constant parts one object repeated.
 """
 
 from binascii import b2a_base64
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property, lru_cache
 from itertools import accumulate, chain, repeat
@@ -54,6 +55,8 @@ Column = bytes | Sequence[bytes]
 
 _DELETE = b"\x7f"
 """Stands between messages while they are escaped together: orjson leaves it as it is."""
+_PIECE_BYTES = 64 * 1024
+"""Of plain lines encoded at a time: what is made of more would not stay in the cache."""
 
 
 def encode_whole(records: Records, template: Template, after: int) -> tuple[bytes, Sequence[int]]:
@@ -61,8 +64,38 @@ def encode_whole(records: Records, template: Template, after: int) -> tuple[byte
 
     Not for framed templates.
     """
+    if len(records.text) > 2 * _PIECE_BYTES and records.columns is None:
+        return _encode_pieces(records, template, after)
     source = _Columns(records, template, after)
     return b"".join(chain.from_iterable(source.rows())), source.times
+
+
+def _encode_pieces(records: Records, template: Template, after: int) -> tuple[bytes, Sequence[int]]:
+    encoded: list[bytes] = []
+    times: list[int] = []
+    for piece in _pieces(records):
+        source = _Columns(piece, template, after)
+        encoded.extend(chain.from_iterable(source.rows()))
+        times += source.times
+        after = times[-1]
+    return b"".join(encoded), times
+
+
+def _pieces(records: Records) -> Iterator[Records]:
+    """Yield plain records a few hundred at a time."""
+    text, begin = records.text, 0
+    while begin < len(text):
+        end = text.find(b"\n", begin + _PIECE_BYTES) + 1 or len(text)
+        part = text[begin:end]
+        count = part.count(b"\n") + (not part.endswith(b"\n"))
+        yield replace(
+            records,
+            text=part,
+            start=records.start + begin,
+            end=records.start + end,
+            count=count,
+        )
+        begin = end
 
 
 def encode_each(
@@ -123,8 +156,20 @@ class _Columns:
 
     @cached_property
     def _lines(self) -> list[bytes]:
+        if self._is_plain and self._writes_json and self._joined is not None:
+            escaped = self._all_escaped
+            if len(escaped) == len(self._records.text) - self._records.text.endswith(b"\n"):
+                return self._escaped  # nothing had to be escaped, so these are the lines
         lines = self._records.text.split(b"\n")
         return lines if lines[-1] else lines[:-1]
+
+    @cached_property
+    def _is_plain(self) -> bool:
+        return self._records.columns is None and b"\r" not in self._records.text
+
+    @property
+    def _writes_json(self) -> bool:
+        return Message(Text.JSON) in self._template.parts
 
     @cached_property
     def _messages(self) -> list[bytes]:
@@ -132,7 +177,7 @@ class _Columns:
         if columns is not None:
             spans = zip(columns.begins, columns.ends, strict=True)
             return [text[begin:end] for begin, end in spans]
-        if b"\r" not in text:
+        if self._is_plain:
             return self._lines
         ended = [line.removesuffix(b"\r") for line in self._lines]
         return ended if text.endswith(b"\n") else [*ended[:-1], self._lines[-1]]
@@ -151,10 +196,15 @@ class _Columns:
     @cached_property
     def _joined(self) -> str | None:
         """All messages with DELs between them; None where that would not come apart again."""
-        if _DELETE in self._records.text:
+        text = self._records.text
+        if _DELETE in text:
             return None
+        if self._is_plain:
+            joined = text.removesuffix(b"\n").replace(b"\n", _DELETE)
+        else:
+            joined = _DELETE.join(self._messages)
         try:
-            return _DELETE.join(self._messages).decode("utf-8")
+            return joined.decode("utf-8")
         except UnicodeDecodeError:
             return None
 
@@ -202,15 +252,20 @@ class _Columns:
     def message(self, part: Message) -> Column:
         """Write the message."""
         if part.form is Text.JSON:
-            return self._escaped()
+            return self._escaped
         messages = self._messages
         if self._invalid is not None:
             messages = [message.decode("utf-8", "replace").encode() for message in messages]
         return messages if part.form is Text.UTF8 else list(map(_msgpack_text, messages))
 
-    def _escaped(self) -> Sequence[bytes]:
+    @cached_property
+    def _all_escaped(self) -> bytes:
+        return orjson.dumps(self._joined)[1:-1]
+
+    @cached_property
+    def _escaped(self) -> list[bytes]:
         if self._joined is not None:
-            return orjson.dumps(self._joined)[1:-1].split(_DELETE)
+            return self._all_escaped.split(_DELETE)
         texts = (message.decode("utf-8", "replace") for message in self._messages)
         return [orjson.dumps(text)[1:-1] for text in texts]
 
