@@ -6,6 +6,8 @@ processes here, with the account, flags and config that the manifests give them.
 
 import json
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -89,6 +91,23 @@ class Cluster:
     def wait_until_called(self, namespace: str) -> None:
         """Wait until the API server has seen the bundle; the first calls may come too early."""
         wait_for(lambda: is_injected(self.create(namespace, a_pod())))
+
+
+@contextmanager
+def install(server: ApiServer, folder: Path) -> Iterator[Cluster]:
+    """Apply install.yaml and start two replicas; take all of it away in the end."""
+    made = Cluster(server, folder)
+    applied = server.kubectl("apply", "-f", str(INSTALL))
+    assert applied.stderr == ""
+    try:
+        a_node(made.api)
+        made.start_replica()
+        made.start_replica()
+        yield made
+    finally:
+        made.end_replicas()
+        remove_all(server, documents(INSTALL))
+        server.kubectl("delete", "node", "node-1")
 
 
 def operator_config() -> Json:

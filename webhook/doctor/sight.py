@@ -102,10 +102,20 @@ class Sight:
     @cached_property
     def namespaces(self) -> Mapping[str, Namespace]:
         """All namespaces, or the one that is looked at."""
-        if self.place.namespace:
-            found = self.find(f"/api/v1/namespaces/{self.place.namespace}")
-            return {self.place.namespace: _namespace(found)} if found else {}
-        listed = self.items("/api/v1/namespaces", accept=METADATA_LIST)
+        name = self.place.namespace
+        if name is None:
+            return self._list_namespaces()
+        try:
+            found = self.find(f"/api/v1/namespaces/{name}")
+        except StatusError as error:
+            if error.status != 403:
+                raise
+            # The webhook's own account, for one, may list all and get none.
+            return self._list_namespaces(fieldSelector=f"metadata.name={name}")
+        return {name: _namespace(found)} if found else {}
+
+    def _list_namespaces(self, **selectors: str) -> Mapping[str, Namespace]:
+        listed = self.items("/api/v1/namespaces", accept=METADATA_LIST, **selectors)
         return {str(item["metadata"]["name"]): _namespace(item) for item in listed}
 
     @cached_property

@@ -26,11 +26,10 @@ from tests.installation import (
     SECRETS,
     VALIDATING,
     Cluster,
-    a_node,
     a_pod,
     configurations,
+    install,
     is_injected,
-    remove_all,
 )
 from tests.kube import ApiServer, api_server, wait_for, whole_cluster
 from tests.manifests.objects import documents, find, rendered
@@ -46,18 +45,8 @@ GOLDEN = Path(__file__).with_name("rights.txt")
 def cluster(
     whole_cluster: ApiServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Cluster]:
-    made = Cluster(whole_cluster, tmp_path_factory.mktemp("install"))
-    applied = whole_cluster.kubectl("apply", "-f", str(INSTALL))
-    assert applied.stderr == ""
-    try:
-        a_node(made.api)
-        made.start_replica()
-        made.start_replica()
+    with install(whole_cluster, tmp_path_factory.mktemp("install")) as made:
         yield made
-    finally:
-        made.end_replicas()
-        remove_all(whole_cluster, documents(INSTALL))
-        whole_cluster.kubectl("delete", "node", "node-1")
 
 
 @pytest.fixture(scope="module")
