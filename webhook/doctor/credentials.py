@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from contract.annotations import INJECT_LABEL
 from contract.names import EXCLUDED_NAMESPACES
 from runtime.kube import KubeError
-from webhook.doctor.findings import Finding, Level, ok, unseen
+from webhook.doctor.findings import Finding, Level, counted, ok, unseen
 from webhook.doctor.pods import seen_pods
 from webhook.doctor.sight import Sight
 
@@ -33,7 +33,8 @@ def check_secrets(sight: Sight) -> Iterator[Finding]:
 def _missing(backend: str, secret: str, namespaces: list[str], *, is_mounted: bool) -> Finding:
     level = Level.BROKEN if is_mounted else Level.ODD
     so = "its lines wait in their files" if is_mounted else "lines of its pods will wait"
-    text = f"Secret {secret} of backend {backend} is missing in {len(namespaces)} namespaces: {so}"
+    where = counted(len(namespaces), "namespace")
+    text = f"Secret {secret} of backend {backend} is missing in {where}: {so}"
     remedy = (
         f"kubectl -n {namespaces[0]} create secret generic {secret} --from-file=…; what it may"
         " hold: docs/operator.md"

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from webhook.response import to_printable
@@ -72,6 +72,15 @@ def unseen(text: str, remedy: str = "") -> Finding:
     return Finding(Level.UNSEEN, text, (), remedy)
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number of things.
+
+    >>> counted(1, "node"), counted(2, "node")
+    ('1 node', '2 nodes')
+    """
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
 def result_of(name: str, findings: Iterable[Finding]) -> Result:
     """Return the result of a check, its worst findings first; more than 50 are counted."""
     ordered = sorted(findings, key=lambda one: -one.level)
@@ -86,8 +95,11 @@ def shown(result: Result) -> str:
     first, *others = result.findings or (ok("nothing to be said"),)
     head = f"{_word(result.level):<8}{result.name:<{_NAME_WIDTH}}"
     lines = [head + _printable(first.text), *_indented(first)]
+    said = {first.remedy}
     for one in others:
-        lines += [" " * 8 + f"{_word(one.level)}: {_printable(one.text)}", *_indented(one)]
+        new = one if one.remedy not in said else replace(one, remedy="")
+        lines += [" " * 8 + f"{_word(one.level)}: {_printable(one.text)}", *_indented(new)]
+        said.add(one.remedy)
     return "".join(f"{line}\n" for line in lines)
 
 

@@ -7,7 +7,7 @@ from contract.names import CONFIG_MAP
 from runtime.kube import Json, KubeError
 from runtime.settings import SettingsError
 from webhook.doctor.containers import trouble_of
-from webhook.doctor.findings import Finding, broken, odd, ok
+from webhook.doctor.findings import Finding, broken, counted, odd, ok
 from webhook.doctor.sight import CONFIG_KEY, Sight
 from webhook.settings import OperatorConfig, load_operator_config
 
@@ -75,11 +75,11 @@ def check_replicas(sight: Sight) -> Iterator[Finding]:
         scale = f"kubectl -n {sight.place.system} scale deployment {WEBHOOK} --replicas 2"
         yield broken(f"Deployment {WEBHOOK} is scaled to 0", scale)
     elif ready == 0:
-        yield broken(f"none of {wanted} replicas is ready", look, _troubles(sight))
+        yield broken(f"none of {counted(wanted, 'replica')} is ready", look, _troubles(sight))
     elif ready < wanted:
-        yield odd(f"{ready} of {wanted} replicas are ready", look, _troubles(sight))
+        yield odd(f"{ready} of {counted(wanted, 'replica')} ready", look, _troubles(sight))
     else:
-        yield ok(f"{ready} of {wanted} replicas are ready")
+        yield ok(f"{ready} of {counted(wanted, 'replica')} ready")
 
 
 def _troubles(sight: Sight) -> list[str]:
@@ -125,7 +125,7 @@ def check_endpoints(sight: Sight) -> Iterator[Finding]:
         for address in endpoint.get("addresses") or ()
     }
     if addresses:
-        yield ok(f"Service {WEBHOOK} leads to {len(addresses)} ready replicas")
+        yield ok(f"Service {WEBHOOK} leads to {counted(len(addresses), 'replica')} that answer")
     else:
         yield broken(
             f"Service {WEBHOOK} has no ready endpoint: the API server has nobody to ask",

@@ -6,7 +6,7 @@ from contract.annotations import INJECT_LABEL, KEYS, PREFIX
 from contract.names import EXCLUDED_NAMESPACES
 from contract.reasons import BY_CODE
 from webhook.cluster import ClusterFacts, Namespace
-from webhook.doctor.findings import Finding, broken, odd, ok
+from webhook.doctor.findings import Finding, broken, counted, odd, ok
 from webhook.doctor.reasons import known_reasons, worded_reason
 from webhook.doctor.sight import Sight
 from webhook.eligibility import odd_keys
@@ -33,7 +33,10 @@ def check_namespaces(sight: Sight) -> Iterator[Finding]:
     for name, namespace in sorted(namespaces.items()):
         yield from _check(name, namespace, sight)
     if enabled:
-        yield ok(f"{len(enabled)} with label {INJECT_LABEL}=enabled", [", ".join(enabled)])
+        yield ok(
+            f"{counted(len(enabled), 'namespace')} with label {INJECT_LABEL}=enabled",
+            [", ".join(enabled)],
+        )
     else:
         which = sight.place.namespace or "NAME"
         yield odd(

@@ -11,7 +11,7 @@ from contract.plan import LeftOut
 from runtime.kube import Json
 from webhook.admission import Admission, Owner
 from webhook.doctor.containers import remark_on, trouble_of
-from webhook.doctor.findings import Finding, broken, odd, ok
+from webhook.doctor.findings import Finding, broken, counted, odd, ok
 from webhook.doctor.reasons import (
     known_reasons,
     read_left_out,
@@ -140,7 +140,8 @@ def check_pods(sight: Sight) -> Iterator[Finding]:
         yield odd(text, f"kubectl -n {group[0].namespace} logs {group[0].name} -c {OURS} -p")
     yield from _left_out(pods, sight)
     injected = [one for one in pods if one.has_sidecar]
-    yield ok(f"{len(injected)} with a sidecar, {sum(one.is_missed for one in pods)} missed")
+    missed = sum(one.is_missed for one in pods)
+    yield ok(f"{counted(len(injected), 'pod')} with a sidecar, {missed} missed")
 
 
 def _by_workload(

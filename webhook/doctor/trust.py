@@ -73,7 +73,7 @@ def _policies(good: Sequence[Entry]) -> Iterator[Finding]:
         return
     closed = [one.name for one in good if one.raw.get("failurePolicy") == "Fail"]
     how = "pods wait while no replica answers" if closed else "pods start while no replica answers"
-    yield ok(f"{len(good)} entries lead to {WEBHOOK}; {how}")
+    yield ok(f"{len(good)} of {sum(map(len, ENTRIES.values()))} entries lead to {WEBHOOK}; {how}")
 
 
 def _fault(entry: Entry | None, kind: str, namespace: str) -> str | None:

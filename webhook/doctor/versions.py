@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from webhook.cluster import NATIVE_SIDECAR_MINOR
-from webhook.doctor.findings import Finding, broken, odd, ok
+from webhook.doctor.findings import Finding, broken, counted, odd, ok
 from webhook.doctor.sight import Sight
 
 OLDEST_MINOR = 25
@@ -38,9 +38,11 @@ def check_native_sidecars(sight: Sight) -> Iterator[Finding]:
         yield odd(f"there is no node: {_LEFT_ALONE} until there is one")
     elif old:
         details = [f"{name}: 1.{known}" for name, known in sorted(old.items())]
-        text = f"{len(old)} of {len(kubelets)} kubelets are older than {wanted}: {_LEFT_ALONE}"
+        text = (
+            f"{len(old)} of {counted(len(kubelets), 'kubelet')} older than {wanted}: {_LEFT_ALONE}"
+        )
         yield odd(
             text, "upgrade the nodes; see sidetail.dev/native in docs/annotations.md", details
         )
     else:
-        yield ok(f"{len(kubelets)} kubelets, all {wanted} or newer")
+        yield ok(f"{counted(len(kubelets), 'kubelet')}, none older than {wanted}")

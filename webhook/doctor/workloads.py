@@ -9,7 +9,7 @@ from contract.names import EXCLUDED_NAMESPACES
 from contract.reasons import NOTHING_ASKED
 from runtime.kube import Json
 from webhook.admission import Admission
-from webhook.doctor.findings import Finding, Level, broken, odd, ok
+from webhook.doctor.findings import Finding, Level, broken, counted, odd, ok
 from webhook.doctor.reasons import known_reasons, remedy_for, worded_reason
 from webhook.doctor.sight import Sight
 from webhook.inject import find_pods
@@ -39,7 +39,7 @@ def check_workloads(sight: Sight) -> Iterator[Finding]:
         asking += admission.outcome != "none" or finding is not None
         if finding is not None:
             yield finding
-    yield ok(f"{asking} ask for something")
+    yield ok(f"{counted(asking, 'workload')} with something asked for")
 
 
 def _workloads(sight: Sight) -> Iterator[Workload]:

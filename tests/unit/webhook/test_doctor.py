@@ -666,7 +666,7 @@ def test_what_an_operators_pods_lack_is_said_of_the_pods(cluster):
 def test_a_secret_that_pods_mount_is_named_and_one_for_pods_to_come_is_odd(cluster):
     cluster.put(NAMESPACES, namespace("new", {"sidetail.dev/inject": "enabled"}))
     assert named(cluster, Level.ODD) == ["secrets"]
-    assert "missing in 1 namespaces: lines of its pods will wait" in said(cluster, "secrets")
+    assert "missing in 1 namespace: lines of its pods will wait" in said(cluster, "secrets")
     cluster.remove(SECRETS, "shop/loki-auth")
 
     assert named(cluster) == ["secrets"]
