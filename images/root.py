@@ -20,11 +20,15 @@ from pathlib import Path
 
 LEFT_OUT = frozenset(
     {
-        "test", "tests", "idlelib", "tkinter", "turtledemo", "ensurepip", "lib2to3", "pydoc_data",
-        "distutils", "venv", "__pycache__", "site-packages", "dist-packages", "unittest", "sqlite3",
-        "dbm", "curses", "xmlrpc", "msilib", "config-3.11-x86_64-linux-gnu",
+        "idlelib", "tkinter", "turtledemo", "ensurepip", "lib2to3", "pydoc_data", "distutils",
+        "venv", "site-packages", "dist-packages", "unittest", "sqlite3", "dbm", "curses", "xmlrpc",
+        "msilib",
+        # The asynchronous half of the Kubernetes client, which nothing of ours imports: 70 MB.
+        "kubernetes/aio", "aiohttp",
     }
 )  # fmt: skip
+"""Folders, from the top of what is copied."""
+LEFT_OUT_ANYWHERE = frozenset({"test", "tests", "__pycache__"})
 LEFT_OUT_FILES = ("turtle.py", "pydoc.py", "doctest.py", "pdb.py", "antigravity.py", "this.py")
 LEFT_OUT_LIBRARIES = (
     "_tkinter",
@@ -75,23 +79,22 @@ def _copy_python(root: Path) -> None:
 
 
 def _copy_tree(source: Path, target: Path) -> None:
-    """Copy a folder without what LEFT_OUT names; links are followed."""
+    """Copy a folder without what LEFT_OUT… names; links are followed."""
 
     def left_out(folder: str, names: list[str]) -> set[str]:
-        top = Path(folder)
-        found = set()
-        for name in names:
-            is_module = (top / name).is_dir() and name in LEFT_OUT
-            # Packages of pip keep their own `test` folders out, but not a `unittest` of their own.
-            if is_module and (top == source or name in {"__pycache__", "tests", "test"}):
-                found.add(name)
-            if name.endswith((".pyc", ".pyi", ".a")) or name in LEFT_OUT_FILES:
-                found.add(name)
-            if name.endswith(".so") and name.startswith(LEFT_OUT_LIBRARIES):
-                found.add(name)
-        return found
+        return {name for name in names if _is_left_out(Path(folder) / name, source)}
 
     shutil.copytree(source, target, ignore=left_out, dirs_exist_ok=True)
+
+
+def _is_left_out(path: Path, source: Path) -> bool:
+    where = path.relative_to(source).as_posix()
+    if path.is_dir():
+        # Most of them at the top only: a package of pip may have a `unittest` of its own.
+        return where in LEFT_OUT or path.name in LEFT_OUT_ANYWHERE or where.startswith("config-3.")
+    if path.name.endswith((".pyc", ".pyi", ".a")) or path.name in LEFT_OUT_FILES:
+        return True
+    return path.name.endswith(".so") and path.name.startswith(LEFT_OUT_LIBRARIES)
 
 
 def _copy_file(source: Path, target: Path) -> None:
