@@ -83,3 +83,4 @@ class SidecarConfig(TypedDict):
     redact: NotRequired[dict[str, str]]
     log_level: NotRequired[str]
     metrics: NotRequired[dict[str, Any]]
+    volume: NotRequired[dict[str, Any]]

@@ -24,7 +24,7 @@ from sidecar.glob import GlobError
 from sidecar.inotify import WatchfilesThread
 from sidecar.known import KnownFiles, Reader
 from sidecar.reach import SourceGlobs, compile_source
-from sidecar.room import Cleaner, used_bytes
+from sidecar.room import Cleaner, Room
 from sidecar.settings import BackendSettings, Settings
 from sidecar.source_file import Folder
 from sidecar.turns import Turns
@@ -68,6 +68,8 @@ class FileFigures:
     """Reason → contents of which something was never read: deleted, rotated_unread, truncated."""
     polling: bool = False
     """Some change is seen at the next pass only: no notification can be had for it."""
+    volume_used_bytes: int | None = None
+    """Of the volume whose size is known."""
 
 
 class Files:
@@ -125,6 +127,11 @@ class Files:
             if limits.clean_above is None
             else Cleaner(self._known, self._globs, limits.clean_above)
         )
+        self._room = (
+            None
+            if settings.volume is None
+            else Room(settings.volume, [each.base for each in self._globs], seldom)
+        )
         self._scanning = threading.Lock()
         self._next_scan_at = 0.0
         self._muted = False
@@ -153,6 +160,8 @@ class Files:
             self._known.enter(found.new + self._astray.tend())
             if self._cleaner is not None:
                 self._cleaner.clean()
+            if self._room is not None:
+                self._room.look()
             cost = time.thread_time() - cpu
             share = SCAN_SHARE if self._watches.complete else POLL_SHARE
             self._next_scan_at = started_at + max(self._settings.scan_seconds, share * cost)
@@ -178,14 +187,8 @@ class Files:
             polling=not self._watches.complete,
             skipped=dict(self._discovery.skipped),
             lost=dict(self._known.lost),
+            volume_used_bytes=None if self._room is None else self._room.used_bytes,
         )
-
-    def volume_bytes(self) -> int:
-        """Return the disk space of all that lies below the sources' base folders, in bytes.
-
-        It walks them: not more often than once a minute.
-        """
-        return used_bytes(each.base for each in self._globs)
 
     def close(self) -> None:
         """Close every descriptor; the checkpoint is its owner's."""

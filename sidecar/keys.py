@@ -47,6 +47,14 @@ class Metrics:
     file: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """The volume of the log files, which has a size that must not be reached."""
+
+    dir: str
+    bytes: int
+
+
 def _or_null(parse: Callable[[object], Any]) -> Callable[[object], Any]:
     return lambda value: None if value is None else parse(value)
 
@@ -118,6 +126,14 @@ def _parse_metrics(value: object) -> Metrics:
     raise ValueProblem("{port: 1 to 65535} or {file: absolute path}")
 
 
+def _parse_volume(value: object) -> Volume | None:
+    if value is None:
+        return None
+    if isinstance(value, dict) and set(value) == {"dir", "bytes"}:
+        return Volume(_parse_directory(value["dir"]), parse_size(value["bytes"]))
+    raise ValueProblem("{dir: absolute path, bytes: its size}")
+
+
 SOURCE_KEYS = (
     Key("path", _parse_glob, REQUIRED, "An absolute glob of files, as this process sees them."),
     Key(
@@ -186,4 +202,10 @@ DOCUMENT_KEYS = (
     Key("scan_seconds", parse_seconds, 1, "Time between two looks at the directories."),
     Key("log_level", parse_choice(*LOG_LEVELS), "info", "Of the sidecar's own log."),
     Key("metrics", _parse_metrics, None, "`{port: N}` or `{file: PATH}`."),
+    Key(
+        "volume",
+        _parse_volume,
+        None,
+        "`{dir: PATH, bytes: SIZE}`: says it when four fifths of a size-limited volume are used.",
+    ),
 )

@@ -141,6 +141,12 @@ class Metrics:
             ),
         ):
             yield GaugeMetricFamily(name, what, value=number)
+        if figures.volume_used_bytes is not None:
+            yield GaugeMetricFamily(
+                "sidetail_volume_used_bytes",
+                "Disk space used on the log volume, lately.",
+                value=figures.volume_used_bytes,
+            )
         holes = CounterMetricFamily("sidetail_hole_bytes_total", "NULs left out at heads of lines.")
         holes.add_metric([], figures.hole_bytes)
         yield holes

@@ -6,12 +6,15 @@ In: files that are known. Out: bytes, and files deleted that every backend has t
 
 import logging
 import os
+import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from runtime.logs import Seldom
 from sidecar.glob import MAX_DEPTH
 from sidecar.identity import shown_name
 from sidecar.journal import file_key
+from sidecar.keys import Volume
 from sidecar.known import KnownFiles
 from sidecar.open import open_folder
 from sidecar.reach import SourceGlobs
@@ -21,7 +24,53 @@ _log = logging.getLogger(__name__)
 
 QUIET_SECONDS = 60.0
 """A file that was written to more lately is not deleted."""
+LOOK_SECONDS = 60.0
+"""Between two looks at how full the volume is."""
+FULL_PART = 0.8
 _MAX_ENTRIES = 1_000_000
+
+
+class Room:
+    """Says that a volume is nearly full: past its size the kubelet evicts the whole pod."""
+
+    def __init__(
+        self,
+        volume: Volume,
+        folders: Iterable[str],
+        seldom: Seldom,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Look after the folders that lie on the volume: each may be a mount of its own."""
+        self.used_bytes = 0
+        """When last looked at."""
+        self._folders = [each for each in folders if f"{each}/".startswith(f"{volume.dir}/")]
+        self._volume = volume
+        self._seldom = seldom
+        self._clock = clock
+        self._look_at = 0.0
+
+    def look(self) -> None:
+        """Measure the volume, at most once in LOOK_SECONDS."""
+        now = self._clock()
+        if now < self._look_at:
+            return
+        self.used_bytes = used_bytes(self._folders)
+        self._look_at = now + LOOK_SECONDS
+        if self.used_bytes < FULL_PART * self._volume.bytes:
+            self._seldom.over("room", self._volume.dir)
+        elif self._seldom.due("room", self._volume.dir):
+            _log.warning(
+                "the log volume is four fifths full; at its size the kubelet evicts the pod",
+                extra={
+                    "fields": {
+                        "dir": self._volume.dir,
+                        "used_bytes": self.used_bytes,
+                        "size_bytes": self._volume.bytes,
+                        "hint": "raise sidetail.dev/size-limit, or set sidetail.dev/clean-above",
+                    }
+                },
+            )
 
 
 def used_bytes(folders: Iterable[str]) -> int:

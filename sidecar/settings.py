@@ -21,6 +21,7 @@ from sidecar.keys import (
     SOURCE_KEYS,
     Metrics,
     Only,
+    Volume,
 )
 from sidecar.url import Url
 
@@ -101,6 +102,7 @@ class Settings:
     scan_seconds: float
     log_level: str
     metrics: Metrics
+    volume: Volume | None
     pod_uid: str
     """`k8s.pod.uid`, or empty where it is unknown; part of every id."""
 
@@ -177,6 +179,7 @@ class _Reader:
             scan_seconds=values["scan_seconds"],
             log_level=values["log_level"],
             metrics=values["metrics"],
+            volume=values["volume"],
             pod_uid=attributes.get("k8s.pod.uid", ""),
         )
 

@@ -22,6 +22,7 @@ from webhook.attributes import container_attributes, pod_attributes, service_att
 from webhook.options import Options
 from webhook.planned import Followed, Place, Plan, stdout_sub_path
 from webhook.pod import Pod, segments
+from webhook.quantities import NANO, parse_quantity
 from webhook.settings import OperatorConfig
 from webhook.stdout import Mirrored
 
@@ -72,6 +73,9 @@ def build_document(
         document["log_level"] = choices.log_level
     if port is not None:
         document["metrics"] = {"port": port}
+    if any(one.place.is_new for one in plan.followed) or plan.mirrored:
+        size = (parse_quantity(choices.size_limit) or 0) // NANO
+        document["volume"] = {"dir": LOGS_DIR, "bytes": max(1, size)}
     return document
 
 

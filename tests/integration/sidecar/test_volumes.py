@@ -160,3 +160,24 @@ def test_t1_a_file_on_another_file_system_is_not_read(stage: Stage, room: Room):
 
     stays(lambda: not any(canary in request.text for request in stage.backend.requests), 0.5)
     assert sidecar.metric("sidetail_files_skipped_total") >= 1
+
+
+def test_t23_a_log_volume_that_is_four_fifths_full_is_said_and_measured(stage: Stage):
+    log = stage.log()
+    log.write(2000, size=1000)
+    volume = {"dir": str(stage.logs), "bytes": "2MiB"}
+    sidecar = stage.started(volume=volume)
+    stage.settle()
+    used = sidecar.scrape().total("sidetail_volume_used_bytes")
+
+    assert len(sidecar.said("four fifths", level="warning")) == 1, sidecar.tail()
+    assert 2_000_000 <= used < 2_200_000
+    stage.verdict().assert_exact()
+
+
+def test_t23_nothing_is_said_of_a_volume_with_room(stage: Stage):
+    stage.log().write(20)
+    sidecar = stage.started(volume={"dir": str(stage.logs), "bytes": "2MiB"})
+    stage.settle()
+
+    assert sidecar.said("four fifths", level="warning") == []
