@@ -111,6 +111,7 @@ def _case(document: Json, family: str) -> Case:
         facts=ClusterFacts(
             api_server_minor=facts.get("api_server"),
             oldest_kubelet_minor=facts.get("kubelets"),
+            has_no_nodes=facts.get("has_no_nodes", False),
             kubelet_minor_by_node=facts.get("nodes", {}),
             namespaces=namespaces,
             limit_ranges={name: tuple(document.get("limit_range", []))},

@@ -27,6 +27,8 @@ class ClusterFacts:
     """29 for v1.29.x; None without an API server (`--standalone`)."""
     oldest_kubelet_minor: int | None = None
     """The lowest minor version of all nodes; None without nodes or where they are not known."""
+    has_no_nodes: bool = False
+    """The nodes are known, and there is none yet: a cluster that grows from nothing."""
     kubelet_minor_by_node: Mapping[str, int] = field(default_factory=dict)
     """Node name → minor version, for pods that are pinned to a node."""
     namespaces: Mapping[str, Namespace] | None = None

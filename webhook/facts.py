@@ -28,6 +28,7 @@ MAX_RETRY_SECONDS = 30.0
 REFUSED_SECONDS = 300.0
 """Until what may be left out is tried again: a right may have been given meanwhile."""
 _BARREN_SECONDS = 5.0
+_ABSENT = object()
 _MINOR = re.compile(r"v?1\.([0-9]{1,4})(?:[^0-9].*)?", re.ASCII)
 
 
@@ -133,14 +134,14 @@ class Collection:
 
     def _apply(self, kind: str, changed: Json) -> None:
         key = _key(changed)
-        before = self.kept.get(key)
+        before = self.kept.get(key, _ABSENT)
         kept = self.kind.keep(changed) if kind in ("ADDED", "MODIFIED") else None
         if kept is not None:
             self.kept[key] = kept
         elif kind != "BOOKMARK":
             self.kept.pop(key, None)
         # A node says every few minutes that it is alive, which changes nothing for us.
-        if self.kept.get(key) != before:
+        if self.kept.get(key, _ABSENT) != before:
             self._on_change(self.kept)
 
     def _retry(self, error: KubeError) -> float:
@@ -227,7 +228,9 @@ class Facts:
     def _on_nodes(self, kept: Mapping[str, int | None]) -> None:
         minors = {name: minor for name, minor in kept.items() if minor is not None}
         oldest = min(minors.values(), default=None)
-        self._change(kubelet_minor_by_node=minors, oldest_kubelet_minor=oldest)
+        self._change(
+            kubelet_minor_by_node=minors, oldest_kubelet_minor=oldest, has_no_nodes=not kept
+        )
 
     def _read_version(self) -> float:
         try:

@@ -6,7 +6,8 @@
 | known, one is older                             | classic | bad value, classic | classic |
 | not known                                       | classic | native            | classic |
 
-A sidecar that already stands in the pod stays where it is: one of two would be refused.
+A cluster that has no nodes yet, as it grows from nothing, is as new as the oldest kubelet that may
+join. A sidecar that already stands in the pod stays where it is: one of two would be refused.
 """
 
 from dataclasses import dataclass
@@ -18,6 +19,10 @@ from webhook.cluster import NATIVE_SIDECAR_MINOR, ClusterFacts
 from webhook.faults import Fault
 from webhook.options import Options
 from webhook.pod import Pod
+
+_NO_OLDER_KUBELETS = NATIVE_SIDECAR_MINOR + 3
+"""An API server from which on no kubelet without native sidecars can join: one may be three minor
+versions older. Source: Kubernetes, version skew policy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,8 @@ def choose_native(pod: Pod, options: Options, facts: ClusterFacts) -> Native:
 def _is_possible(pod: Pod, facts: ClusterFacts) -> bool | None:
     """Return whether the pod's API server and kubelet know native sidecars; None: not known."""
     kubelet = facts.oldest_kubelet_minor
+    if facts.has_no_nodes and (facts.api_server_minor or 0) >= _NO_OLDER_KUBELETS:
+        kubelet = NATIVE_SIDECAR_MINOR
     node = pinned_node(pod)
     if node is not None:
         kubelet = facts.kubelet_minor_by_node.get(node, kubelet)

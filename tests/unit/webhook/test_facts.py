@@ -77,6 +77,7 @@ def test_before_the_lists_no_namespace_is_in_memory(api, stop):
     assert current.namespaces == {}
     assert current.api_server_minor is None
     assert current.oldest_kubelet_minor is None
+    assert not current.has_no_nodes
 
 
 def test_changes_are_followed(api, facts):
@@ -100,6 +101,16 @@ def test_the_oldest_kubelet_follows_the_nodes(api, facts):
     eventually(lambda: facts.current().oldest_kubelet_minor == 24, "the oldest node")
 
     assert "d" not in facts.current().kubelet_minor_by_node
+
+
+def test_a_cluster_without_nodes_is_known_to_have_none(api, facts):
+    assert not facts.current().has_no_nodes
+    api.remove(NODES, "a")
+    api.remove(NODES, "b")
+    eventually(lambda: facts.current().has_no_nodes, "none")
+    assert facts.current().oldest_kubelet_minor is None
+    api.put(NODES, node("c", "unknown"))
+    eventually(lambda: not facts.current().has_no_nodes, "one, of whatever version")
 
 
 def test_a_heartbeat_of_a_node_changes_nothing(api, facts):
