@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from contract.names import SYSTEM_NAMESPACE
-from tests.e2e.cluster import MARK, Cluster, Options, find_kubectl, why_not
+from tests.e2e.cluster import MARK, Cluster, Options, find_kubectl, scenario, why_not
 from tests.e2e.system import System
 
 FIGURES = pytest.StashKey[list[str]]()
@@ -62,6 +62,14 @@ def system(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[System]
         yield made
     finally:
         made.uninstall()
+
+
+@pytest.fixture
+def namespace(system: System, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A labelled namespace for one test."""
+    name = request.node.name.removeprefix("test_")[:24].replace("_", "-").strip("-")
+    with scenario(system.cluster, name) as made:
+        yield made
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

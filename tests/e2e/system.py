@@ -15,6 +15,7 @@ from tests.e2e.workloads import COLLECTOR_PORT, Writer
 from tests.installation import a_pod, is_injected
 from tests.judge import Judge, Ledger, Verdict
 
+CREDENTIALS = "e2e-credentials"
 WEBHOOK = "deployment/sidetail-webhook"
 
 
@@ -87,12 +88,16 @@ class System:
 
     def _config(self, data: Json) -> Json:
         options = self.cluster.options
-        backend = {"name": "main", "type": "http", "url": f"{self.collector_url}/ingest"}
+        main = {"name": "main", "type": "http", "url": f"{self.collector_url}/ingest"}
+        guarded = {"name": "guarded", "type": "http", "url": f"{self.collector_url}/guarded"}
         return {
             **yaml.safe_load(data["config.yaml"]),
             "image": options.sidecar_image,
             "image_pull_policy": options.pull_policy,
-            "backends": [backend | {"compression": "gzip"}],
+            "backends": [
+                main | {"compression": "gzip"},
+                guarded | {"credentials": {"secret": CREDENTIALS}},
+            ],
         }
 
     def ask(self, path: str, namespace: str, body: object = None) -> str:
@@ -104,6 +109,22 @@ class System:
 
     def state(self, namespace: str) -> Json:
         return dict(json.loads(self.ask("/state", namespace)))
+
+    def stored(self, namespace: str) -> int:
+        """Return how many records the collector has, repeated ones included."""
+        return int(self.state(namespace)["records"])
+
+    def has_more(self, namespace: str, than: int) -> bool:
+        return self.stored(namespace) > than
+
+    def credentials(self, namespace: str) -> Json:
+        """Return the Secret that the backend `guarded` needs in a namespace."""
+        return {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": CREDENTIALS, "namespace": namespace},
+            "stringData": {"token": namespace},
+        }
 
     def writer(self, namespace: str, run: str = "line", **keys: Any) -> Writer:
         """Return a template for pods that write, once the namespace has our programs."""

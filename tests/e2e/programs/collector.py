@@ -1,6 +1,7 @@
 """The backend of the end-to-end tests, in a pod: takes NDJSON, keeps it, tells it again.
 
     POST /ingest         batches; answered 503 while their namespace is held
+    POST /guarded        the same for a token that is the namespace's name; else 401
     POST /hold, /free    ?namespace=
     POST /written        ?namespace=, a JSON object: stream → lines that the application wrote
     POST /note           ?namespace=, any JSON object, dated by this clock
@@ -61,6 +62,13 @@ class Collector:
                 self._namespaces[name].ids.update(record["id"] for record in records)
         return 200
 
+    def guarded(self, batch_id: str | None, body: bytes, authorization: str | None) -> int:
+        """Store a batch for those who show their token; return the status of the answer."""
+        namespace = str(json.loads(body.partition(b"\n")[0]).get("k8s.namespace.name"))
+        if authorization != f"Bearer {namespace}":
+            return 401
+        return self.ingest(batch_id, body)
+
     def hold(self, namespace: str, *, held: bool) -> None:
         with self._lock:
             self._namespaces[namespace].held = held
@@ -110,6 +118,10 @@ class Handler(BaseHTTPRequestHandler):
         status = 200
         if path == "/ingest":
             status = self.collector.ingest(self.headers.get("X-Sidetail-Batch-Id"), body)
+        elif path == "/guarded":
+            status = self.collector.guarded(
+                self.headers.get("X-Sidetail-Batch-Id"), body, self.headers.get("Authorization")
+            )
         elif path in {"/hold", "/free"}:
             self.collector.hold(namespace, held=path == "/hold")
         elif path == "/written":

@@ -1,13 +1,15 @@
 """The application of the end-to-end tests: writes numbered lines to a file and to stdout.
 
 In: $PLAN, a JSON object (the dataclass below). Out: the lines, and at the end the number of them,
-told to the collector by a way of its own. The last line of each stream has no newline.
+told to the collector by a way of its own. The last line of each stream has no newline, but
+where the exit status says that the container is started again.
 Runs in a pod beside `judge.py`; Python's standard library only.
 """
 
 import json
 import os
 import signal
+import sys
 import threading
 import time
 import urllib.request
@@ -31,6 +33,7 @@ class Plan:
     """Lines a second; 0 is as fast as it goes."""
     rotate_bytes: int = 0
     """Renames the file when it has grown to this; 0 is never."""
+    exit_status: int = 0
     stays: bool = False
     """Waits for SIGTERM behind the last line but one."""
 
@@ -74,21 +77,25 @@ def main() -> None:
     plan = Plan(**json.loads(os.environ["PLAN"]))
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    name = os.uname().nodename.replace("-", "_")
+    pod = os.uname().nodename.replace("-", "_")
+    name = f"{pod}_{time.time_ns() // 1_000_000}"  # a container may be started again
     outputs: dict[str, File | Stdout] = {}
     if plan.file:
         outputs[f"{name}_file"] = File(Path(plan.file), plan.rotate_bytes)
     if plan.stdout:
         outputs[f"{name}_stdout"] = Stdout()
     streams = {stream: judge.Stream(plan.run, stream) for stream in outputs}
-    tell(plan, "note", {"started": name})
+    tell(plan, "note", {"started": pod})
     write_all(plan, stop, [(streams[stream], output) for stream, output in outputs.items()])
     if plan.stays:
         tell(plan, "note", {"wrote": {name: one.count for name, one in streams.items()}})
         stop.wait()
     for stream, output in outputs.items():
-        output.write(streams[stream].line(size=90).removesuffix(b"\n"))
+        last = streams[stream].line(size=90)
+        # Who is started again writes on in the same file, and its first line behind this one.
+        output.write(last if plan.exit_status else last.removesuffix(b"\n"))
     tell(plan, "written", {name: one.count for name, one in streams.items()})
+    sys.exit(plan.exit_status)
 
 
 def write_all(

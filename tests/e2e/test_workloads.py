@@ -1,17 +1,16 @@
-"""Every line that a pod writes arrives, whatever kind of workload it is and however it ends.
+"""Every line that a pod writes arrives, whatever kind of workload it belongs to.
 
 The verdict is computed from the lines: each is numbered and summed, and the application itself
 says, by another way than its logs, how many it wrote.
 """
 
 import json
-from collections.abc import Iterator
 from functools import partial
 
 import pytest
 
 from tests.e2e import workloads
-from tests.e2e.cluster import Cluster, Json, KubectlError, all_ready, restarts, scenario, wait_for
+from tests.e2e.cluster import Cluster, Json, all_ready, scenario, wait_for
 from tests.e2e.system import System
 from tests.e2e.workloads import RESTRICTED_CONTAINER, RESTRICTED_POD
 
@@ -19,14 +18,6 @@ OWNERS = {
     f"k8s.{kind}.name"
     for kind in ("deployment", "statefulset", "daemonset", "job", "cronjob", "pod")
 }
-
-
-@pytest.fixture
-def namespace(system: System, request: pytest.FixtureRequest) -> Iterator[str]:
-    """A labelled namespace for this test."""
-    name = request.node.name.removeprefix("test_")[:24].replace("_", "-").strip("-")
-    with scenario(system.cluster, name) as made:
-        yield made
 
 
 def test_a_deployment_that_writes_a_rotated_file_and_prints_loses_nothing(
@@ -38,7 +29,7 @@ def test_a_deployment_that_writes_a_rotated_file_and_prints_loses_nothing(
     cluster.apply(workloads.deployment("web", namespace, template, replicas=2))
 
     pods = cluster.wait_for_pods(namespace, all_ready(2))
-    system.wait(lambda: _stored(system, namespace) >= 4 * lines, namespace)  # while they live
+    system.wait(lambda: system.stored(namespace) >= 4 * lines, namespace)  # while they live
     printed = {
         pod["metadata"]["name"]: cluster.kubectl(
             "logs", "-n", namespace, pod["metadata"]["name"], "-c", "app"
@@ -82,15 +73,15 @@ def test_the_lines_of_both_versions_arrive_whole_over_a_rollout(
     second = system.writer(namespace, plan=plan, labels={"app.kubernetes.io/version": "2"})
     cluster.apply(workloads.deployment("web", namespace, first.template(), replicas=2))
     cluster.wait_for_pods(namespace, all_ready(2))
-    system.wait(lambda: _stored(system, namespace) > 2000, namespace)
+    system.wait(lambda: system.stored(namespace) > 2000, namespace)
 
     cluster.apply(workloads.deployment("web", namespace, second.template(), replicas=2))
     cluster.kubectl(
         "-n", namespace, "rollout", "status", "deployment/web", "--timeout=240s", seconds=300
     )
     system.wait(lambda: len(system.state(namespace)["written"]) == 4, namespace)
-    seen = _stored(system, namespace)
-    system.wait(lambda: _stored(system, namespace) > seen + 1000, namespace)
+    seen = system.stored(namespace)
+    system.wait(lambda: system.stored(namespace) > seen + 1000, namespace)
     cluster.kubectl("scale", "-n", namespace, "deployment/web", "--replicas=0")
     verdict = system.wait_for_lines(namespace, streams=8)
     versions = {record.get("service.version") for record in system.records(namespace)}
@@ -98,33 +89,6 @@ def test_the_lines_of_both_versions_arrive_whole_over_a_rollout(
 
     verdict.assert_exact()
     assert versions == {"1", "2"}
-
-
-def test_a_pod_that_is_deleted_with_a_backlog_sends_it_first(
-    system: System, cluster: Cluster, namespace: str
-):
-    lines = cluster.options.lines
-    plan = {"lines": lines, "rate": 8000, "stays": True}
-    template = system.writer(namespace, plan=plan).template(terminationGracePeriodSeconds=60)
-    system.ask("/hold", namespace, {})
-    cluster.apply(workloads.bare_pod("late", namespace, template))
-    system.wait(lambda: _has_written(system, namespace), namespace)
-    system.wait(lambda: system.state(namespace)["refused"] > 0, namespace)
-    assert _stored(system, namespace) == 0
-
-    cluster.kubectl("delete", "pod", "-n", namespace, "late", "--wait=false")
-    system.wait(lambda: len(system.state(namespace)["written"]) == 2, namespace)
-    refused = system.state(namespace)["refused"]
-    # The application has ended; what the sidecar tries now, it tries while it drains.
-    system.wait(lambda: system.state(namespace)["refused"] > refused, namespace)
-    system.ask("/free", namespace, {})
-    verdict = system.wait_for_lines(namespace, streams=2)
-    cluster.kubectl("wait", "-n", namespace, "--for=delete", "pod/late", "--timeout=120s")
-    system.report(
-        "pod deleted with a backlog", namespace, verdict, f"{refused} attempts refused before"
-    )
-
-    verdict.assert_exact()
 
 
 def test_a_pod_of_a_restricted_namespace_comes_up_and_ships(system: System, cluster: Cluster):
@@ -218,66 +182,6 @@ def test_a_seeded_folder_shows_what_the_image_has_there(
     assert trees["seeded"] == trees["plain"]
 
 
-def test_a_sidecar_that_is_killed_loses_nothing(system: System, cluster: Cluster, namespace: str):
-    plan = {"lines": 12000, "rate": 1500, "rotate_bytes": 256 * 1024, "stays": True}
-    cluster.apply(
-        workloads.bare_pod("victim", namespace, system.writer(namespace, plan=plan).template())
-    )
-    pod = cluster.wait_for_pods(namespace, all_ready(1))[0]
-    with scenario(cluster, "killer", inject=False) as other:
-        cluster.apply(workloads.code(other))
-        for kill in (1, 2):
-            system.wait(
-                partial(_has_more, system, namespace, _stored(system, namespace)), namespace
-            )
-            if not _kill_sidecar(cluster, other, f"kill-{kill}", pod):
-                pytest.skip("the cluster allows no privileged pod, and nothing else kills -9")
-            cluster.wait_for_pods(namespace, partial(_was_restarted, kill))
-    cluster.kubectl("delete", "pod", "-n", namespace, "victim", "--wait=false")
-    verdict = system.wait_for_lines(namespace, streams=2)
-    system.report("sidecar killed twice", namespace, verdict)
-
-    # Two batches in flight at most, each time, and a line is not under 60 bytes.
-    verdict.assert_at_least_once(duplicates=2 * 2 * (1 << 20) // 60)
-
-
-def _kill_sidecar(cluster: Cluster, namespace: str, name: str, victim: Json) -> bool:
-    """Kill the sidecar of a pod from its node; return whether the cluster lets us."""
-    spec = workloads.python_pod(cluster.options, "kill.py", victim["metadata"]["uid"])
-    spec |= {
-        "hostPID": True, "nodeName": victim["spec"]["nodeName"], "restartPolicy": "Never",
-    }  # fmt: skip
-    spec["containers"][0]["securityContext"] = {"privileged": True}
-    try:
-        cluster.apply(workloads.pod(name, namespace, spec))
-    except KubectlError as error:
-        if "forbidden" in str(error).lower():
-            return False
-        raise
-    pods = cluster.wait_for_pods(
-        namespace,
-        lambda pods: any(
-            pod["metadata"]["name"] == name and pod["status"]["phase"] in {"Succeeded", "Failed"}
-            for pod in pods
-        ),
-    )
-    ended = next(pod for pod in pods if pod["metadata"]["name"] == name)
-    assert ended["status"]["phase"] == "Succeeded", cluster.described(namespace)
-    return True
-
-
-def _stored(system: System, namespace: str) -> int:
-    return int(system.state(namespace)["records"])
-
-
-def _has_more(system: System, namespace: str, than: int) -> bool:
-    return _stored(system, namespace) > than
-
-
-def _was_restarted(times: int, pods: list[Json]) -> bool:
-    return restarts(pods[0], "sidetail") == times
-
-
 def _is_even(system: System, namespace: str, pod: str, lines: int) -> bool:
     """Return whether a sidecar says of itself: so many lines read, all of them acknowledged."""
     found: dict[str, float] = {}
@@ -294,10 +198,6 @@ def _exit_codes(pod: Json) -> dict[str, int]:
         for kind in ("initContainerStatuses", "containerStatuses")
         for one in pod["status"][kind]
     }
-
-
-def _has_written(system: System, namespace: str) -> bool:
-    return any("wrote" in note for note in system.state(namespace)["notes"])
 
 
 def _trees(system: System, namespace: str) -> dict[str, Json]:
