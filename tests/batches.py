@@ -114,7 +114,7 @@ def open_backend(kind: str, url: str | None = None, **changes: Any) -> Backend:
     request_seconds = changes.pop("request_seconds", 30.0)
     settings = Settings(
         sources=(), backends=(), state_dir=None, limits=limits(request_seconds=request_seconds),
-        scan_seconds=1.0, log_level="info", metrics=None, pod_uid="",  # type: ignore[arg-type] # nobody looks
+        scan_seconds=1.0, log_level="info", metrics=None, volume=None, pod_uid="",  # type: ignore[arg-type] # nobody looks
     )  # fmt: skip
     made: Backend = backend_module(kind).open_backend(
         backend_settings(kind, url, **changes), settings
