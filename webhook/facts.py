@@ -29,6 +29,8 @@ REFUSED_SECONDS = 300.0
 """Until what may be left out is tried again: a right may have been given meanwhile."""
 _BARREN_SECONDS = 5.0
 _ABSENT = object()
+_UNKNOWN = -1
+"""The minor version of a node that does not say one; it is a node all the same."""
 _MINOR = re.compile(r"v?1\.([0-9]{1,4})(?:[^0-9].*)?", re.ASCII)
 
 
@@ -225,8 +227,8 @@ class Facts:
             ranges[namespace] = ranges.get(namespace, ()) + limits
         self._change(limit_ranges=ranges)
 
-    def _on_nodes(self, kept: Mapping[str, int | None]) -> None:
-        minors = {name: minor for name, minor in kept.items() if minor is not None}
+    def _on_nodes(self, kept: Mapping[str, int]) -> None:
+        minors = {name: minor for name, minor in kept.items() if minor != _UNKNOWN}
         oldest = min(minors.values(), default=None)
         self._change(
             kubelet_minor_by_node=minors, oldest_kubelet_minor=oldest, has_no_nodes=not kept
@@ -277,8 +279,9 @@ def _keep_limits(item: Json) -> tuple[Json, ...]:
     return tuple(item.get("spec", {}).get("limits") or ())
 
 
-def _keep_minor(item: Json) -> int | None:
-    return parse_minor(item.get("status", {}).get("nodeInfo", {}).get("kubeletVersion"))
+def _keep_minor(item: Json) -> int:
+    minor = parse_minor(item.get("status", {}).get("nodeInfo", {}).get("kubeletVersion"))
+    return _UNKNOWN if minor is None else minor
 
 
 _NAMESPACES = Kind(
