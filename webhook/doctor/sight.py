@@ -101,7 +101,7 @@ class Sight:
 
     @cached_property
     def namespaces(self) -> Mapping[str, Namespace]:
-        """All namespaces, or the one that is looked at."""
+        """All namespaces that are not going away, or the one that is looked at."""
         name = self.place.namespace
         if name is None:
             return self._list_namespaces()
@@ -116,7 +116,11 @@ class Sight:
 
     def _list_namespaces(self, **selectors: str) -> Mapping[str, Namespace]:
         listed = self.items("/api/v1/namespaces", accept=METADATA_LIST, **selectors)
-        return {str(item["metadata"]["name"]): _namespace(item) for item in listed}
+        return {
+            str(item["metadata"]["name"]): _namespace(item)
+            for item in listed
+            if not item["metadata"].get("deletionTimestamp")
+        }
 
     @cached_property
     def config_text(self) -> str | None:

@@ -8,12 +8,13 @@ from contract import VERSION
 from contract.annotations import INJECT_LABEL, PATHS, STATUS
 from contract.names import EXCLUDED_NAMESPACES
 from runtime.kube import Json, StatusError
-from webhook.doctor.findings import Finding, broken, odd, ok, unseen
+from webhook.doctor.findings import Finding, Level, broken, odd, ok, unseen
 from webhook.doctor.reasons import read_left_out, worded_reason
 from webhook.doctor.sight import Sight
 from webhook.ours import is_ours
 from webhook.settings import DEFAULT_CONFIG
 
+MAX_TRIES = 3
 _REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 _UNREACHED = (
     "if all above is in order the API server cannot reach port 8443 of the replicas: a firewall"
@@ -24,27 +25,37 @@ _UNREACHED = (
 def check_dry_run(sight: Sight) -> Iterator[Finding]:
     """Does a pod come back injected, by the label of a namespace and by one of its own?"""
     tried = False
-    for namespace, labels in _trials(sight):
+    for namespaces, labels in _trials(sight):
         tried = True
-        yield _try(sight, namespace, labels)
+        yield _try_in_one(sight, namespaces, labels)
     if not tried:
         yield unseen("there is no namespace to try a pod in", "--namespace names one")
 
 
-def _trials(sight: Sight) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield namespace and labels of each pod to try: one for each entry that is registered."""
+def _trials(sight: Sight) -> Iterator[tuple[list[str], dict[str, str]]]:
+    """Yield namespaces and labels of each pod to try: one for each entry that is registered."""
     known = sight.facts.namespaces
     by_label = {INJECT_LABEL: "true"}
     if known is None:
-        yield sight.place.namespace or "default", by_label
+        yield [sight.place.namespace or "default"], by_label
         return
     names = sorted(name for name in known if name not in EXCLUDED_NAMESPACES)
     enabled = [name for name in names if known[name].labels.get(INJECT_LABEL) == "enabled"]
     others = [name for name in names if name not in enabled]
     if enabled:
-        yield enabled[0], {}
+        yield enabled, {}
     if others:
-        yield "default" if "default" in others else others[0], by_label
+        yield sorted(others, key=lambda name: name != "default"), by_label
+
+
+def _try_in_one(sight: Sight, namespaces: list[str], labels: dict[str, str]) -> Finding:
+    """Try a pod in the first namespace that takes it: a quota or a policy may refuse it."""
+    findings = []
+    for namespace in namespaces[:MAX_TRIES]:
+        findings.append(_try(sight, namespace, labels))
+        if findings[-1].level is not Level.UNSEEN:
+            return findings[-1]
+    return findings[0]
 
 
 def _try(sight: Sight, namespace: str, labels: dict[str, str]) -> Finding:

@@ -29,6 +29,7 @@ from tests.fakes.healthy import (
     VALIDATING,
     HealthyCluster,
     endpoint_slice,
+    namespace,
     node,
     pod,
 )
@@ -384,6 +385,24 @@ def test_a_pod_that_a_policy_refuses_tells_nothing(cluster):
 
     assert result.level is Level.UNSEEN
     assert "exceeded quota" in shown(result)
+
+
+def test_where_one_namespace_refuses_it_another_is_tried(cluster):
+    cluster.put(NAMESPACES, namespace("a-strict-one", {"sidetail.dev/inject": "enabled"}))
+    going = namespace("a-terminating-one", {"sidetail.dev/inject": "enabled"})
+    going["metadata"]["deletionTimestamp"] = "2026-11-21T00:00:00Z"
+    cluster.put(NAMESPACES, going)
+    before = cluster.on_create
+
+    def create(path, body):
+        if "/a-" in path:
+            raise StatusError("POST /", 403, "Forbidden", "exceeded quota")
+        return before(path, body)
+
+    cluster.on_create = create
+
+    assert "a pod in shop is injected" in said(cluster, "dry run")
+    assert "terminating" not in said(cluster, "namespaces")
 
 
 def test_who_may_create_no_pods_is_told_so(cluster):
