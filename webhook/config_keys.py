@@ -37,10 +37,11 @@ def _parse_tenant_keys(value: object) -> frozenset[str] | None:
     if not isinstance(value, list):
         raise ValueProblem('"*", or a list of annotations')
     keys = [str(key).removeprefix(PREFIX) for key in value]
-    for key in keys:
-        if key not in SHORT_KEYS:
-            near = nearest(key, SHORT_KEYS)
-            raise ValueProblem("known annotations" + (f"; did you mean {near}?" if near else ""))
+    odd = [key for key in keys if key not in SHORT_KEYS]
+    if odd:
+        near = [name for key in odd[:8] if (name := nearest(key, SHORT_KEYS))]
+        hint = f"; did you mean {', '.join(near)}?" if near else ""
+        raise ValueProblem(f"known annotations, not {', '.join(map(ascii, odd[:8]))}{hint}")
     return frozenset(PREFIX + key for key in keys)
 
 
