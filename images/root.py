@@ -62,6 +62,7 @@ def main(arguments: list[str]) -> int:
     _copy_libraries(root)
     _write_system_files(root)
     _compile(root)
+    _try(root, options.package)
     _set_times(root, int(os.environ.get("SOURCE_DATE_EPOCH", "0")))
     return 0
 
@@ -155,6 +156,26 @@ def _compile(root: Path) -> None:
             optimize=0,
             invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
         )
+
+
+def _try(root: Path, packages: list[str]) -> None:
+    """Import every module of ours inside the result, which has nothing else to lean on."""
+    program = (
+        "import importlib, pkgutil, ssl, sys\n"
+        "for package in sys.argv[1:]:\n"
+        "    for found in pkgutil.walk_packages(['/app/' + package], package + '.'):\n"
+        "        if not found.name.endswith('__main__'):\n"
+        "            importlib.import_module(found.name)\n"
+    )
+    subprocess.run(
+        ["chroot", str(root), str(PYTHON), "-c", program, *packages],
+        env={
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": "/app:/app/site",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        },
+        check=True,
+    )
 
 
 def _set_times(root: Path, epoch: int) -> None:

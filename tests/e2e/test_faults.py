@@ -49,8 +49,25 @@ def test_the_last_line_before_a_crash_arrives_each_time(
     system.report("application crashed and started again", namespace, verdict)
 
     verdict.assert_exact()
-    assert _last_exit_status(pod, "app") == 3
+    assert _last_end(pod, "app")["exitCode"] == 3
     assert restarts(pod, "sidetail") == 0
+
+
+def test_an_application_that_is_killed_for_its_memory_says_so_and_its_lines_arrive(
+    system: System, cluster: Cluster, namespace: str
+):
+    plan = {"lines": 500, "takes_memory": True}
+    template = system.writer(namespace, plan=plan).template(restartPolicy="Never")
+    cluster.apply(workloads.bare_pod("greedy", namespace, template))
+
+    pod = cluster.wait_for_pods(namespace, lambda pods: _phases(pods) == ["Failed"])[0]
+    verdict = system.wait_for_lines(namespace, streams=2)
+    system.report("application out of memory", namespace, verdict)
+    ended = _last_end(pod, "app")
+
+    verdict.assert_exact()
+    # Under the mirror as without it.
+    assert (ended["exitCode"], ended["reason"]) == (137, "OOMKilled")
 
 
 def test_lines_wait_for_credentials_that_come_late(
@@ -122,11 +139,14 @@ def _kill_sidecar(cluster: Cluster, namespace: str, name: str, victim: Json) -> 
     return True
 
 
-def _last_exit_status(pod: Json, container: str) -> int:
-    """Return with what a container ended last; it may be up again."""
+def _last_end(pod: Json, container: str) -> Json:
+    """Return how a container ended last; it may be up again."""
     status = next(one for one in pod["status"]["containerStatuses"] if one["name"] == container)
-    ended = status["state"].get("terminated") or status["lastState"]["terminated"]
-    return int(ended["exitCode"])
+    return dict(status["state"].get("terminated") or status["lastState"]["terminated"])
+
+
+def _phases(pods: list[Json]) -> list[str]:
+    return [pod["status"]["phase"] for pod in pods]
 
 
 def _was_restarted(times: int, pods: list[Json]) -> bool:

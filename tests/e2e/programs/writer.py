@@ -34,6 +34,9 @@ class Plan:
     rotate_bytes: int = 0
     """Renames the file when it has grown to this; 0 is never."""
     exit_status: int = 0
+    """Where it is not 0, or memory is what ends it, the container is started again."""
+    takes_memory: bool = False
+    """Takes more memory in the end than there is, until it is killed."""
     stays: bool = False
     """Waits for SIGTERM behind the last line but one."""
 
@@ -93,8 +96,12 @@ def main() -> None:
     for stream, output in outputs.items():
         last = streams[stream].line(size=90)
         # Who is started again writes on in the same file, and its first line behind this one.
-        output.write(last if plan.exit_status else last.removesuffix(b"\n"))
+        goes_on = plan.exit_status or plan.takes_memory
+        output.write(last if goes_on else last.removesuffix(b"\n"))
     tell(plan, "written", {name: one.count for name, one in streams.items()})
+    taken = []
+    while plan.takes_memory:
+        taken.append(os.urandom(1 << 20))
     sys.exit(plan.exit_status)
 
 
