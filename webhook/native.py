@@ -20,7 +20,7 @@ from webhook.faults import Fault
 from webhook.options import Options
 from webhook.pod import Pod
 
-_NO_OLDER_KUBELETS = NATIVE_SIDECAR_MINOR + 3
+NO_OLDER_KUBELETS = NATIVE_SIDECAR_MINOR + 3
 """An API server from which on no kubelet without native sidecars can join: one may be three minor
 versions older. Source: Kubernetes, version skew policy."""
 
@@ -52,7 +52,7 @@ def choose_native(pod: Pod, options: Options, facts: ClusterFacts) -> Native:
 def _is_possible(pod: Pod, facts: ClusterFacts) -> bool | None:
     """Return whether the pod's API server and kubelet know native sidecars; None: not known."""
     kubelet = facts.oldest_kubelet_minor
-    if facts.has_no_nodes and (facts.api_server_minor or 0) >= _NO_OLDER_KUBELETS:
+    if facts.has_no_nodes and (facts.api_server_minor or 0) >= NO_OLDER_KUBELETS:
         kubelet = NATIVE_SIDECAR_MINOR
     node = pinned_node(pod)
     if node is not None:

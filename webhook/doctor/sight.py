@@ -89,6 +89,11 @@ class Sight:
         """What `/version` says."""
         return self.api.get("/version")
 
+    @property
+    def minor(self) -> int | None:
+        """The API server's minor version; None where it cannot be read."""
+        return parse_minor(f"{self.version.get('major')}.{self.version.get('minor')}")
+
     @cached_property
     def kubelets(self) -> Mapping[str, int | None]:
         """Node → minor version of its kubelet; None where that cannot be read."""
@@ -142,20 +147,22 @@ class Sight:
     @cached_property
     def facts(self) -> ClusterFacts:
         """What a webhook would know of the cluster, as far as it can be seen from here."""
-        minors = {name: minor for name, minor in self._kubelets().items() if minor is not None}
+        kubelets = self._kubelets()
+        minors = {name: minor for name, minor in (kubelets or {}).items() if minor is not None}
         return ClusterFacts(
-            api_server_minor=_minor(self.version),
+            api_server_minor=self.minor,
             oldest_kubelet_minor=min(minors.values(), default=None),
+            has_no_nodes=kubelets == {},
             kubelet_minor_by_node=minors,
             namespaces=self._namespaces(),
             limit_ranges=self._limit_ranges(),
         )
 
-    def _kubelets(self) -> Mapping[str, int | None]:
+    def _kubelets(self) -> Mapping[str, int | None] | None:
         try:
             return self.kubelets
         except KubeError:
-            return {}
+            return None
 
     def _namespaces(self) -> Mapping[str, Namespace] | None:
         try:
@@ -177,7 +184,3 @@ class Sight:
 def _namespace(item: Json) -> Namespace:
     metadata = item["metadata"]
     return Namespace(metadata.get("labels") or {}, metadata.get("annotations") or {})
-
-
-def _minor(version: Json) -> int | None:
-    return parse_minor(f"{version.get('major')}.{version.get('minor')}")

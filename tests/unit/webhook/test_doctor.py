@@ -92,10 +92,14 @@ def test_an_api_server_without_native_sidecars_is_odd_and_not_broken(cluster, mi
     assert named(cluster, Level.ODD) == ["native sidecars"]
 
 
-def test_a_cluster_without_nodes_is_odd(cluster):
+@pytest.mark.parametrize(("minor", "level"), [("31", Level.ODD), ("32", Level.OK)])
+def test_a_cluster_without_nodes_is_as_new_as_the_oldest_that_may_join(cluster, minor, level):
     cluster.remove(NODES, "node-1")
+    cluster.version["minor"] = minor
+    result = examined(cluster)["native sidecars"]
 
-    assert "no node" in said(cluster, "native sidecars")
+    assert result.level is level
+    assert "there is no node" in shown(result)
 
 
 def test_an_api_server_that_does_not_answer_is_asked_once(cluster):
