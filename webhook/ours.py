@@ -123,6 +123,8 @@ def _our_volumes(
     names = {str(volume["name"]) for volume in volumes}
     suffix = _suffix([*known, *sorted(names, reverse=True)])
     there = {str(volume["name"]) for volume in volumes if _fits(volume, suffix)}
+    # One that somebody has put on another kind of storage is ours all the same.
+    there |= {name for name in known if name in names and _is_name(name, suffix)}
     mounted = {name for name, _, _ in _mounts(everyone)}
     return frozenset(there | {name for name in mounted - names if _is_name(name, suffix)})
 

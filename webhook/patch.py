@@ -3,8 +3,9 @@
 In: the pod as it was sent and the additions. Out: RFC 6902 operations, all of them `add`. What
 already means the same stays as it is: a second run gives no operation, and a value that another
 plugin set to something else is never fought over. An `add` to a member that exists replaces it;
-that is done to what is ours alone: our configuration, our annotations, a service-account token
-in one of our containers, and a command that the mirror is put in front of.
+that is done to what is ours alone: our configuration, what our init containers are told, our
+annotations, a service-account token in one of our containers, and a command that the mirror is
+put in front of.
 Source: RFC 6902, RFC 6901; design 3.4.
 """
 
@@ -13,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from contract.annotations import STATUS
-from contract.names import MIRROR, SAFE_TO_EVICT, TOKEN_DIR
+from contract.names import IMAGE_MIRROR, MIRROR, SAFE_TO_EVICT, TOKEN_DIR
 from contract.sidecar_config import CONFIG_ENV
 from webhook.admission import Operation
 from webhook.injection import Additions
@@ -175,10 +176,16 @@ def _repaired(spec: Mapping[str, Any], section: str, place: int, wanted: Json) -
         elif name == "resources":
             if not there or not any(there.values()):
                 patch.append(_add(f"{path}/{name}", value))
-        elif there in (None, "", []):
+        elif there in (None, "", []) or (name == "command" and _is_told_otherwise(there, value)):
             patch.append(_add(f"{path}/{name}", value))
     patch += _configuration(raw, wanted, path)
     return patch + _without_token(spec, raw, wanted, path)
+
+
+def _is_told_otherwise(there: Any, wanted: list[str]) -> bool:
+    """Return whether one of our init containers runs our program as for another plan."""
+    is_program_ours = wanted[0] in (MIRROR, IMAGE_MIRROR)
+    return is_program_ours and there[:2] == wanted[:2] and there != wanted
 
 
 def _missing_members(there: Any, wanted: Json, path: str) -> list[Operation]:

@@ -268,6 +268,43 @@ def test_a_sidecar_stays_where_it_stands(before, after):
     assert admit(pod, after).patch == ()
 
 
+@pytest.mark.parametrize("name", ["sidetail-logs", "sidetail-state", "sidetail-bin"])
+def test_a_volume_of_ours_on_other_storage_is_still_ours(name):
+    pod = copy.deepcopy(INJECTED)
+    for volume in pod["spec"]["volumes"]:
+        if volume["name"] == name:
+            del volume["emptyDir"]
+            volume["ephemeral"] = {"volumeClaimTemplate": {"spec": {}}}
+
+    assert admit(pod).patch == ()
+
+
+def test_what_our_init_containers_are_told_follows_the_paths():
+    pod = copy.deepcopy(INJECTED)
+    paths = ",".join(f"/srv/{number}/*.log,/srv/{number}/deep/*.log" for number in range(6))
+    pod["metadata"]["annotations"][PREFIX + "paths"] = paths
+    repaired = apply(pod, admit(pod))
+    fresh = copy.deepcopy(POD)
+    fresh["metadata"]["annotations"][PREFIX + "paths"] = paths
+    wanted = apply(fresh, admit(fresh))
+
+    for name in ("sidetail-init", "sidetail-seed-1"):
+        assert container(repaired, name)["command"] == container(wanted, name)["command"]
+        mounts = [mount["mountPath"] for mount in container(repaired, name)["volumeMounts"]]
+        targets = container(wanted, name)["command"][3::2] if "seed" in name else []
+        assert set(targets) <= set(mounts)
+    assert admit(repaired).patch == ()
+
+
+def test_a_command_that_another_plugin_put_in_front_of_ours_stays():
+    pod = copy.deepcopy(INJECTED)
+    for name in ("sidetail-init", "sidetail-seed-1", "sidetail"):
+        container(pod, name)["command"].insert(0, "/mesh/wait")
+    container(pod, "sidetail")["command"].append("--more")
+
+    assert admit(pod).patch == ()
+
+
 def test_a_container_that_another_injector_adds_is_picked_up():
     pod = copy.deepcopy(INJECTED)
     pod["metadata"]["annotations"][PREFIX + "stdout"] = "all"
