@@ -17,7 +17,7 @@ import yaml
 from contract.annotations import PATHS, STATUS
 from contract.names import SYSTEM_NAMESPACE
 from manifests.build import INSTALL
-from runtime.kube import Json, KubeApi
+from runtime.kube import Json, KubeApi, UnreachableError
 from tests.kube import ApiServer, wait_for
 from tests.manifests.objects import documents, find
 from tests.webhook_process import Webhook
@@ -90,7 +90,29 @@ class Cluster:
 
     def wait_until_called(self, namespace: str) -> None:
         """Wait until the API server has seen the bundle; the first calls may come too early."""
-        wait_for(lambda: is_injected(self.create(namespace, a_pod())))
+        self.wait_until_injected(namespace, a_pod())
+
+    def wait_until_injected(self, namespace: str, pod: Json) -> None:
+        """Create such pods until one is injected; where none ever is, say what came instead."""
+        came: list[object] = []
+
+        def injected() -> bool:
+            try:
+                made = self.create(namespace, pod)
+            except UnreachableError as error:
+                came.append(error)  # no answer in ten seconds, on a machine that is busy
+                return False
+            came.append(made["metadata"].get("annotations"))
+            return is_injected(made)
+
+        try:
+            wait_for(injected)
+        except AssertionError as error:
+            logs = [line for one in self.replicas for line in list(one.log)]
+            odd = [line for line in logs if line["level"] != "info"]
+            raise AssertionError(
+                f"{error}: {len(came)} tries, last {came[-1]!r}; {odd[-20:]}"
+            ) from error
 
 
 @contextmanager

@@ -113,7 +113,7 @@ def test_annotations_of_the_namespace_ask_for_its_pods(cluster: Cluster, labelle
     pod = a_pod()
     del pod["metadata"]["annotations"]
     # It is in memory as soon as the watch has said so.
-    wait_for(lambda: is_injected(cluster.create(name, pod)))
+    cluster.wait_until_injected(name, pod)
 
 
 def test_a_dry_run_shows_what_would_come(cluster: Cluster, labelled: str) -> None:
