@@ -11,10 +11,9 @@ from contract.reasons import BY_CODE, SKIPS
 from webhook.cluster import ClusterFacts
 from webhook.eligibility import Skip, decide, odd_keys
 from webhook.faults import Fault, worded
-from webhook.fitting import Fitted, fit
-from webhook.options import Options, read_options
-from webhook.ours import free_suffix
-from webhook.plan import make_plan
+from webhook.fitting import Fitted
+from webhook.mutate import work_out
+from webhook.options import Options
 from webhook.planned import Followed
 from webhook.pod import MalformedPodError, Pod, read_pod
 from webhook.settings import OperatorConfig
@@ -46,9 +45,7 @@ def _lines(
         yield f"left as it is: {SKIPS[decision.reason]} ({decision.reason})"
         yield from (f"warning   {worded(text)}" for text in decision.warnings)
         return
-    options = read_options(pod, place, settings)
-    plan = make_plan(pod, options, suffix=free_suffix(pod.volumes))
-    fitted = fit(pod, options, plan, settings, facts)
+    options, fitted = work_out(pod, place, settings, facts)
     yield f"{fitted.outcome}, {_collector(fitted, options)}"
     if options.choices.backend and not fitted.plan.is_empty:
         yield f"backend   {', '.join(options.choices.backend)}"

@@ -15,21 +15,22 @@ step            what it finds out                               its modules, in 
 7 response      what to say                                     faults, shown, response
 
 Steps 2 to 6 are pure functions and stand below; 1 and 7 are called by `admissions`, which `app`
-calls for `server`. The same steps serve `validate` (a workload's template) and `inject` (offline).
+calls for `server`. The same steps serve `template` (a workload's, for `validate`) and `explanation`
+(offline, for `inject`).
 """
 
 from typing import Any
 
 from webhook.admission import Admission
-from webhook.cluster import ClusterFacts
+from webhook.cluster import ClusterFacts, Namespace
 from webhook.eligibility import Skip, decide, odd_keys
 from webhook.faults import denial, worded
-from webhook.fitting import fit
-from webhook.options import read_options
+from webhook.fitting import Fitted, fit
+from webhook.options import Options, read_options
 from webhook.ours import free_suffix
 from webhook.patch import to_patch
 from webhook.plan import make_plan
-from webhook.pod import MalformedPodError, read_pod
+from webhook.pod import MalformedPodError, Pod, read_pod
 from webhook.settings import OperatorConfig
 
 
@@ -49,9 +50,7 @@ def admit_pod(
     if isinstance(decision, Skip):
         warnings = tuple(worded(text) for text in decision.warnings)
         return Admission("none", warnings=warnings, skip=decision.reason)
-    options = read_options(author, place, settings)
-    plan = make_plan(author, options, suffix=free_suffix(author.volumes))
-    fitted = fit(author, options, plan, settings, facts)
+    _, fitted = work_out(author, place, settings, facts)
     denied = denial(fitted.faults) if settings.on_error == "deny" else None
     warnings = tuple(fault.warning() for fault in fitted.faults)
     warnings += tuple(worded(text) for text in (*fitted.warnings, *odd_keys(author, place)))
@@ -63,3 +62,12 @@ def admit_pod(
         left_out=tuple(fault.entry() for fault in fitted.faults),
         owner=author.owner,
     )
+
+
+def work_out(
+    author: Pod, place: Namespace | None, settings: OperatorConfig, facts: ClusterFacts
+) -> tuple[Options, Fitted]:
+    """Return what is asked for an eligible pod, and what of it is carried out: steps 3 to 5."""
+    options = read_options(author, place, settings)
+    plan = make_plan(author, options, suffix=free_suffix(author.volumes))
+    return options, fit(author, options, plan, settings, facts)

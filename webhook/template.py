@@ -12,10 +12,7 @@ from contract.annotations import KEYS
 from webhook.cluster import ClusterFacts
 from webhook.eligibility import decide, odd_keys
 from webhook.faults import worded
-from webhook.fitting import fit
-from webhook.options import read_options
-from webhook.ours import free_suffix
-from webhook.plan import make_plan
+from webhook.mutate import work_out
 from webhook.pod import MalformedPodError, Pod, read_pod
 from webhook.settings import OperatorConfig
 
@@ -55,9 +52,7 @@ def review_template(  # noqa: PLR0913 - keyword-only facts of one workload
     skip = decide(pod, place)
     if skip is not None and not _is_worth_a_look(skip.reason, pod):
         return [Finding(worded(text)) for text in skip.warnings]
-    options = read_options(pod, place, settings)
-    plan = make_plan(pod, options, suffix=free_suffix(pod.volumes))
-    fitted = fit(pod, options, plan, settings, facts)
+    _, fitted = work_out(pod, place, settings, facts)
     denies = settings.on_error == "deny"
     findings = [
         Finding(fault.warning(), fault.reason, denies=denies and fault.is_mendable)
