@@ -1,4 +1,4 @@
-"""The pod's walk from admission to patch, in one function: the webhook's table of contents.
+"""The pod's walk from admission to patch: the webhook's table of contents.
 
 step            what it finds out                               its modules, in reading order
 1 request       what the API server asks                        request
