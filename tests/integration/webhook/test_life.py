@@ -279,18 +279,18 @@ def test_01_an_idle_connection_does_not_hold_up_the_end(own_webhook):
         own_webhook.signal(signal.SIGTERM)
 
         assert own_webhook.wait() == 0
-        assert 5 < time.monotonic() - began < 12
+        assert 5 < time.monotonic() - began < 25  # 31, if it did
 
 
 @pytest.mark.parametrize("signals", [[signal.SIGINT], [signal.SIGTERM, signal.SIGTERM]])
 def test_a_second_signal_or_ctrl_c_ends_it_at_once(own_webhook, signals):
-    began = time.monotonic()
     for number in signals:
         own_webhook.signal(number)
         time.sleep(0.3)
 
     assert own_webhook.wait() == 0
-    assert time.monotonic() - began < 5
+    eventually(lambda: own_webhook.said("ended"), "its last word")
+    assert [line["at_once"] for line in own_webhook.said("ended")] == [True]
 
 
 def test_02_after_a_kill_in_the_middle_the_next_process_serves_at_once(tmp_path):
