@@ -146,12 +146,17 @@ def sidecar_is_native(webhook: Webhook, namespace: str) -> bool | None:
 
 
 def test_a_new_namespace_is_known_at_once(connected, place):
-    """By its label: without it the pod would be left alone."""
-    eventually(lambda: sidecar_is_native(connected, place) is not None, "its injection")
-    before = connected.metrics().total("sidetail_namespaces_unknown_total")
-    connected.post(review_of(pod_in(place), namespace=place))
+    eventually(lambda: is_known(connected, place), "the namespace")
 
-    assert connected.metrics().total("sidetail_namespaces_unknown_total") == before
+    assert not is_known(connected, "never-made")
+    assert sidecar_is_native(connected, place) is not None
+
+
+def is_known(webhook: Webhook, namespace: str) -> bool:
+    """Whether a pod of that namespace is not counted as one of a namespace not in memory."""
+    before = webhook.metrics().total("sidetail_namespaces_unknown_total")
+    webhook.post(review_of(pod_in(namespace), namespace=namespace))
+    return webhook.metrics().total("sidetail_namespaces_unknown_total") == before
 
 
 def test_a_namespace_that_loses_its_label_is_left_alone(connected, api_server, place):  # noqa: F811
