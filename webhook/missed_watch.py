@@ -26,7 +26,7 @@ from webhook.missed import UNFINISHED, is_missed, may_be_missed, workload_of
 
 LOOK_SECONDS = 5.0
 """Between two looks at which namespaces have the label."""
-MAX_NAMESPACES = 16
+MAX_NAMESPACES = 8
 """Labelled namespaces that have a watch each; with more of them, one watch sees all pods."""
 RESCAN_SECONDS = 300.0
 """For so long that one watch goes on, though namespaces came and went."""
@@ -184,6 +184,7 @@ class MissedPods:
             is_optional=True,
             list_accept=METADATA_LIST,
             watch_accept=METADATA_EVENTS,
+            page=100,  # several may be listed at once, and a page is in memory
         )
         stop = Stop()
         collection = Collection(self._api, kind, on_change=lambda _: None, stop=stop)
