@@ -8,7 +8,6 @@ from runtime.kube import KubeError, StatusError
 from webhook.doctor.credentials import check_secrets
 from webhook.doctor.findings import Finding, Result, broken, result_of, unseen
 from webhook.doctor.installed import (
-    APPLY,
     check_config,
     check_endpoints,
     check_installed,
@@ -42,7 +41,7 @@ CHECKS = (
     Check("endpoints", check_endpoints, is_inside=True),
     Check("webhooks", check_webhooks),
     Check("certificate", check_certificate, is_inside=True),
-    Check("dry run", check_dry_run),
+    Check("dry run", check_dry_run, is_inside=True),
     Check("namespaces", check_namespaces),
     Check("workloads", check_workloads),
     Check("pods", check_pods),
@@ -60,7 +59,7 @@ def check_up(sight: Sight) -> Iterator[Result]:
 
 def _findings(check: Check, sight: Sight) -> Iterator[Finding]:
     if check.is_inside and sight.is_absent:
-        yield unseen("nothing to look at: Sidetail is not installed", APPLY)
+        yield unseen("nothing to look at: Sidetail is not installed")
         return
     try:
         yield from check.look(sight)

@@ -51,21 +51,33 @@ class Entry:
 
 def check_webhooks(sight: Sight) -> Iterator[Finding]:
     """Are both configurations there, with each entry, and do they lead to our Service?"""
-    good = []
-    for kind, names in ENTRIES.items():
-        entries = _entries(sight, kind)
+    found = {kind: _entries(sight, kind) for kind in ENTRIES}
+    if sight.is_absent:
+        yield from _left_over([kind for kind, entries in found.items() if entries is not None])
+        return
+    good: list[Entry] = []
+    for kind, entries in found.items():
         if entries is None:
             what = "no pod is injected" if kind == "mutating" else "nobody is warned of mistakes"
             yield broken(f"there is no {kind} webhook configuration: {what}", APPLY)
             continue
-        found = {one.name: one for one in entries}
-        for name in names:
-            fault = _fault(found.get(name), kind, sight.place.system)
-            if fault is None:
-                good.append(found[name])
-            else:
+        by_name = {one.name: one for one in entries}
+        for name in ENTRIES[kind]:
+            fault = _fault(by_name.get(name), kind, sight.place.system)
+            if fault is not None:
                 yield broken(f"{kind} entry {name} {fault}", APPLY)
+            else:
+                good.append(by_name[name])
     yield from _policies(good)
+
+
+def _left_over(kinds: Sequence[str]) -> Iterator[Finding]:
+    """Say what an installation that is gone has left: calls that can only fail."""
+    remedy = "kubectl delete mutatingwebhookconfiguration,validatingwebhookconfiguration sidetail"
+    for kind in kinds:
+        yield broken(f"the {kind} webhook configuration is left over", remedy)
+    if not kinds:
+        yield ok("nothing is left over")
 
 
 def _policies(good: Sequence[Entry]) -> Iterator[Finding]:

@@ -125,8 +125,13 @@ def test_without_the_namespace_nothing_is_installed(cluster):
 
     assert results["installed"].level is Level.BROKEN
     assert "not installed" in shown(results["installed"])
-    for name in ("config", "replicas", "endpoints", "certificate"):
+    for name in ("config", "replicas", "endpoints", "certificate", "dry run"):
         assert results[name].level is Level.UNSEEN
+    assert results["webhooks"].level is Level.BROKEN
+    assert "mutating webhook configuration is left over" in shown(results["webhooks"])
+    cluster.remove(MUTATING, "sidetail")
+    cluster.remove(VALIDATING, "sidetail")
+    assert "webhooks" not in named(cluster)
 
 
 def test_a_namespace_that_is_being_deleted_is_named(cluster):
