@@ -1,6 +1,6 @@
 """A cluster in memory in which Sidetail is installed and everything is as it should be.
 
-Made from install.yaml; a test breaks one link of it.
+Made from the manifests; a test breaks one link of it.
 """
 
 import base64
@@ -18,7 +18,7 @@ from contract.annotations import INJECT_LABEL
 from contract.names import CONFIG_MAP, SYSTEM_NAMESPACE
 from runtime.kube import StatusError
 from tests.fakes.kube_api import FakeKubeApi
-from tests.manifests.objects import Json, installed
+from tests.manifests.objects import Json, rendered
 from webhook.cluster import ClusterFacts, Namespace
 from webhook.mutate import admit_pod
 from webhook.settings import load_operator_config
@@ -60,14 +60,14 @@ CONFIG = {
 class HealthyCluster(FakeKubeApi):
     """The API server, and behind it the webhook's own engine."""
 
-    def __init__(self) -> None:
+    def __init__(self, overlay: str = "base") -> None:
         super().__init__()
         self.version = {"major": "1", "minor": "34", "gitVersion": "v1.34.1"}
         self.may_create_pods = True
         self.is_asked = True
         """Whether the webhook is asked about pods that are created."""
         self.on_create = self._answer
-        for one in installed():
+        for one in rendered(overlay):
             if one["kind"] in _COLLECTIONS:
                 self.put(_COLLECTIONS[one["kind"]], copy.deepcopy(one))
         self.configure(CONFIG)
@@ -139,7 +139,8 @@ class HealthyCluster(FakeKubeApi):
 
     def _with_replicas(self) -> Json:
         found = self.take(DEPLOYMENTS, "sidetail-webhook", SYSTEM_NAMESPACE)
-        return found | {"status": {"replicas": 2, "readyReplicas": 2}}
+        number = found["spec"]["replicas"]
+        return found | {"status": {"replicas": number, "readyReplicas": number}}
 
 
 _COLLECTIONS = {

@@ -34,6 +34,7 @@ from tests.fakes.healthy import (
     pod,
 )
 from tests.fakes.kube_api import refused, unreachable
+from tests.manifests.objects import OVERLAYS
 from webhook.doctor.checkup import CHECKS
 from webhook.doctor.findings import (
     Level,
@@ -57,6 +58,18 @@ def test_in_a_healthy_cluster_every_link_holds(cluster):
     assert cluster.created == [
         (path, body) for path, body in cluster.created if path.endswith("accessreviews")
     ]
+
+
+@pytest.mark.parametrize("overlay", [path.name for path in OVERLAYS])
+def test_every_overlay_is_healthy_too(overlay):
+    cluster = HealthyCluster(overlay)
+    if overlay == "cert-manager":
+        certificate = cluster.take(SECRETS, CertificatePlace().secret, SYSTEM_NAMESPACE)
+        certificate["metadata"]["name"] = "sidetail-webhook-cert-manager"
+        cluster.put(SECRETS, certificate)
+        cluster.remove(SECRETS, f"{SYSTEM_NAMESPACE}/{CertificatePlace().secret}")
+
+    assert named(cluster, Level.UNSEEN) == []
 
 
 def test_it_is_one_line_a_check_then(cluster):
