@@ -1,6 +1,7 @@
 """End to end on a cluster: skipped unless --e2e is given and the kubeconfig's cluster answers."""
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,8 +68,8 @@ def system(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[System]
 @pytest.fixture
 def namespace(system: System, request: pytest.FixtureRequest) -> Iterator[str]:
     """A labelled namespace for one test."""
-    name = request.node.name.removeprefix("test_")[:24].replace("_", "-").strip("-")
-    with scenario(system.cluster, name) as made:
+    words = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_")[:24]).strip("-")
+    with scenario(system.cluster, f"{len(system.cluster.namespaces)}-{words}") as made:
         yield made
 
 

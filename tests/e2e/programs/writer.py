@@ -25,7 +25,10 @@ class Plan:
     namespace: str
     collector: str
     """`http://ADDRESS:PORT`."""
+    name: str = ""
+    """Begins the names of its streams; else the host's name does."""
     file: str | None = None
+    file_mode: int = 0o640
     stdout: bool = False
     lines: int = 0
     """For each stream, the last one aside; 0 is endless."""
@@ -44,8 +47,9 @@ class Plan:
 class File:
     """A log file that is rotated by renaming: FILE, FILE.1 (the newest), FILE.2, …"""
 
-    def __init__(self, path: Path, rotate_bytes: int) -> None:
+    def __init__(self, path: Path, rotate_bytes: int, mode: int) -> None:
         self._path = path
+        self._mode = mode
         self._rotate_bytes = rotate_bytes
         self._rotated = 0
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +66,7 @@ class File:
             self._descriptor = self._open()
 
     def _open(self) -> int:
-        return os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
+        return os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, self._mode)
 
     def _numbered(self, number: int) -> Path:
         return self._path.with_name(f"{self._path.name}.{number}")
@@ -80,11 +84,11 @@ def main() -> None:
     plan = Plan(**json.loads(os.environ["PLAN"]))
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    pod = os.uname().nodename.replace("-", "_")
+    pod = (plan.name or os.uname().nodename).replace("-", "_")
     name = f"{pod}_{time.time_ns() // 1_000_000}"  # a container may be started again
     outputs: dict[str, File | Stdout] = {}
     if plan.file:
-        outputs[f"{name}_file"] = File(Path(plan.file), plan.rotate_bytes)
+        outputs[f"{name}_file"] = File(Path(plan.file), plan.rotate_bytes, plan.file_mode)
     if plan.stdout:
         outputs[f"{name}_stdout"] = Stdout()
     streams = {stream: judge.Stream(plan.run, stream) for stream in outputs}
