@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from runtime.kube import KubeError, StatusError
+from webhook.doctor.certificate import check_certificate
 from webhook.doctor.credentials import check_secrets
 from webhook.doctor.findings import Finding, Result, broken, result_of, unseen
 from webhook.doctor.installed import (
@@ -15,9 +16,9 @@ from webhook.doctor.installed import (
 )
 from webhook.doctor.namespaces import check_namespaces
 from webhook.doctor.pods import check_pods
+from webhook.doctor.registration import check_webhooks
 from webhook.doctor.sight import Sight
 from webhook.doctor.trial import check_dry_run
-from webhook.doctor.trust import check_certificate, check_webhooks
 from webhook.doctor.versions import check_api_server, check_native_sidecars
 from webhook.doctor.workloads import check_workloads
 

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from certs.keep import Place as CertificatePlace
+from contract.names import SYSTEM_NAMESPACE
 from tests.doctor import examined, named, said
 from tests.fakes.healthy import (
     CONFIG,
@@ -11,6 +13,7 @@ from tests.fakes.healthy import (
     NODES,
     PATHS,
     PODS,
+    SECRETS,
     SLICES,
     HealthyCluster,
     deployment,
@@ -76,6 +79,14 @@ def test_a_developer_sees_what_is_wrong_in_a_namespace_of_his(cluster):
     assert "unsure" not in shown(results["workloads"])  # whether it is wrong cannot be known
     assert "forbidden-directory" in shown(results["workloads"])
     assert "cannot be read" in shown(results["secrets"])
+
+
+def test_which_secret_is_served_is_not_guessed_where_the_deployment_cannot_be_seen(cluster):
+    cluster.refusal = forbidden(f"/apis/apps/v1/namespaces/{SYSTEM_NAMESPACE}/deployments")
+    assert examined(cluster)["certificate"].level is Level.OK
+    cluster.remove(SECRETS, f"{SYSTEM_NAMESPACE}/{CertificatePlace().secret}")
+
+    assert examined(cluster)["certificate"].level is Level.UNSEEN
 
 
 def test_a_config_can_be_given_where_the_clusters_may_not_be_read(cluster):
