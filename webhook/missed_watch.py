@@ -151,10 +151,15 @@ class MissedPods:
         if not namespaces:
             return 1.0  # not listed yet: no cluster is without
         wanted = self._patiently(scopes_of(namespaces))
-        for scope in wanted - self._watches.keys():
-            self._begin(scope)
-        for scope in self._watches.keys() - wanted:
-            self._watches.pop(scope).stop.request()
+        begun = {scope: self._new_watch(scope) for scope in wanted - self._watches.keys()}
+        ended = [watch for scope, watch in self._watches.items() if scope not in wanted]
+        kept = {scope: watch for scope, watch in self._watches.items() if scope in wanted}
+        self._watches = kept | begun  # in one step: each pod is counted once
+        for watch in begun.values():
+            body = partial(repeat, watch.collection.turn, watch.stop)
+            Worker("missed-pods", body).start()
+        for watch in ended:
+            watch.stop.request()
         return LOOK_SECONDS
 
     def _run(self) -> None:
@@ -163,20 +168,18 @@ class MissedPods:
             watch.stop.request()
 
     def _patiently(self, wanted: frozenset[Scope]) -> frozenset[Scope]:
-        """Return `wanted`, with a large scope that has just been listed in the place of its like.
+        """Return `wanted`, with the one large scope going on where it has just been listed.
 
         Where namespaces come and go all day, listing all pods for each would be much work for
         little: pods that come later are judged by what holds then.
         """
         now = self._clock()
         for scope, watch in self._watches.items():
-            fresh = len(scope.asking) > 1 and now - watch.began_at < RESCAN_SECONDS
-            like = {one for one in wanted if len(one.asking) > 1}
-            if fresh and like:
-                return wanted - like | {scope}
+            if len(scope.asking) > 1 and now - watch.began_at < RESCAN_SECONDS:
+                return frozenset({BY_LABEL, scope})
         return wanted
 
-    def _begin(self, scope: Scope) -> None:
+    def _new_watch(self, scope: Scope) -> _Watch:
         kind = Kind(
             scope.path,
             self._judge,
@@ -188,17 +191,19 @@ class MissedPods:
         )
         stop = Stop()
         collection = Collection(self._api, kind, on_change=lambda _: None, stop=stop)
-        # The one whose place it takes knew most of it: the count does not drop meanwhile.
-        collection.kept = next(
-            (
-                dict(watch.collection.kept)
-                for known, watch in self._watches.items()
-                if known.selectors == scope.selectors and known.path == scope.path
-            ),
-            {},
-        )
-        self._watches[scope] = _Watch(collection, stop, self._clock())
-        Worker("missed-pods", partial(repeat, collection.turn, stop)).start()
+        collection.kept = self._known_of(scope)
+        return _Watch(collection, stop, self._clock())
+
+    def _known_of(self, scope: Scope) -> dict[str, str]:
+        """Return what others know of a scope: the count does not drop while it is listed."""
+        names = {name for name, _ in scope.asking}
+        return {
+            key: name
+            for known, watch in self._watches.items()
+            if known.labels == scope.labels
+            for key, name in list(watch.collection.kept.items())
+            if name in names
+        }
 
     def _judge(self, item: Json) -> str | None:
         """Return the namespace of a pod that was missed, None for every other."""

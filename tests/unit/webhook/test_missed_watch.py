@@ -217,6 +217,32 @@ def test_namespaces_that_come_and_go_do_not_list_all_pods_each_time(api, watched
     eventually(lambda: api.calls.count(f"list {PODS}") == lists + 1, "the second list")
 
 
+def test_the_count_does_not_drop_where_one_watch_follows_many_or_many_one(api, watched):
+    def pods_of(namespaces):
+        return [scope.path for scope in scopes_of(namespaces) - {BY_LABEL}]
+
+    for number in range(MAX_NAMESPACES):
+        watched.namespaces[f"ns-{number}"] = ENABLED
+        api.put(PODS, pod("p", namespace=f"ns-{number}"))
+    del watched.namespaces["shop"]
+    watched.begin()
+    assert len(pods_of(watched.namespaces)) == MAX_NAMESPACES
+    before = dict(watched.missed.counts())
+    watched.namespaces["one-more"] = ENABLED
+    api.failures += [unreachable()] * 3  # it takes its time
+    watched.missed.turn()
+    assert watched.missed.counts() == before
+    watched.begin()
+    del watched.namespaces["one-more"]
+    watched.missed.turn()
+    assert len(watched.missed._watches) == 2  # for a while, as there may soon be one more
+    watched.clock.now += RESCAN_SECONDS
+    watched.missed.turn()
+
+    assert len(watched.missed._watches) == MAX_NAMESPACES + 1
+    assert watched.missed.counts() == before
+
+
 @pytest.mark.parametrize("error", [refused(410), None], ids=["gone", "at once"])
 def test_what_is_too_old_to_go_on_from_is_listed_again(api, watched, error):
     api.put(PODS, pod("one"))
