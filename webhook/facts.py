@@ -165,6 +165,7 @@ class Collection:
             )
         self._is_refused = True
         self.is_complete = False
+        self.kept, self._version = {}, None  # what was known would grow old unseen
         return REFUSED_SECONDS
 
     def _pause(self) -> float:

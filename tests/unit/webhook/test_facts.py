@@ -213,6 +213,23 @@ def test_what_may_be_left_out_is_missed_once_and_tried_again_seldom(api, stop, c
     assert not collection.is_complete
 
 
+def test_what_was_known_goes_with_the_right_to_it_and_comes_back_with_it(api, stop):
+    collection = Collection(
+        api, replace(_NODES, is_optional=True), on_change=lambda _: None, stop=stop
+    )
+    collection._list()
+    assert set(collection.kept) == {"a", "b"}
+    api.failures += [refused(403)]
+    collection.turn()
+    assert collection.kept == {}
+    api.remove(NODES, "b")
+    worker = threading.Thread(target=collection.turn)
+    worker.start()
+    eventually(lambda: set(collection.kept) == {"a"}, "the list")
+    stop.request()
+    worker.join(20)
+
+
 def test_of_what_is_not_wanted_nothing_is_kept(api, stop):
     kind = Kind(NAMESPACES, lambda item: item["metadata"]["labels"] and "labelled")
     collection = Collection(api, kind, on_change=lambda _: None, stop=stop)
