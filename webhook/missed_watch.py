@@ -20,8 +20,8 @@ from runtime.stop import Stop
 from runtime.workers import Worker, repeat
 from webhook.admission import Owner
 from webhook.cluster import ClusterFacts, Namespace
+from webhook.collection import Collection, Kind
 from webhook.events import Events, Notice
-from webhook.facts import Collection, Kind
 from webhook.missed import UNFINISHED, is_missed, may_be_missed, workload_of
 
 LOOK_SECONDS = 5.0

@@ -125,7 +125,7 @@ def check_endpoints(sight: Sight) -> Iterator[Finding]:
         for address in endpoint.get("addresses") or ()
     }
     if addresses:
-        yield ok(f"Service {WEBHOOK} leads to {counted(len(addresses), 'replica')} that answer")
+        yield ok(f"Service {WEBHOOK} leads to {counted(len(addresses), 'ready endpoint')}")
     else:
         yield broken(
             f"Service {WEBHOOK} has no ready endpoint: the API server has nobody to ask",

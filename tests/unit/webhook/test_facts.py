@@ -7,7 +7,8 @@ from runtime.stop import Stop
 from tests.fakes.kube_api import FakeKubeApi, refused, unreachable
 from tests.sidecar_process import eventually
 from webhook.cluster import Namespace
-from webhook.facts import _NODES, REFUSED_SECONDS, Collection, Facts, Kind, parse_minor
+from webhook.collection import REFUSED_SECONDS, Collection, Kind
+from webhook.facts import _NODES, Facts, parse_minor
 
 NAMESPACES = "/api/v1/namespaces"
 NODES = "/api/v1/nodes"
