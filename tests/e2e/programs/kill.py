@@ -1,7 +1,9 @@
-"""Kills (SIGKILL) the process of a pod's sidecar, from the node: `python kill.py POD_UID`.
+"""Kills (SIGKILL) processes of a pod, from the node: `python kill.py POD_UID sidecar|sandbox`.
 
-Needs the node's process list (hostPID) and all rights: a process cannot send this signal to the
-first process of its own container. Exit status 0 if one was killed, 1 if none was found.
+`sidecar` is our process; `sandbox` is the one that holds the pod's namespaces, and without it the
+kubelet starts every container again, as after a restart of the node. Needs the node's process list
+(hostPID) and all rights: a process cannot send this signal to the first process of its own
+container. Exit status 0 if one was killed, 1 if none was found.
 """
 
 import contextlib
@@ -22,10 +24,21 @@ def is_sidecar(process: Path, pod_uid: str) -> bool:
     return ours and b"sidecar" in arguments and b"--keep-running" in arguments
 
 
-def main(pod_uid: str) -> int:
+def is_sandbox(process: Path, pod_uid: str) -> bool:
+    """Return whether it is the pause process, as most runtimes have one."""
+    try:
+        groups = (process / "cgroup").read_text("utf-8").replace("_", "-")
+        program = (process / "cmdline").read_bytes().split(b"\0")[0]
+    except OSError:
+        return False
+    return pod_uid in groups and program.rpartition(b"/")[2] == b"pause"
+
+
+def main(pod_uid: str, which: str) -> int:
+    is_wanted = {"sidecar": is_sidecar, "sandbox": is_sandbox}[which]
     killed = 0
     for process in Path("/proc").iterdir():
-        if process.name.isdigit() and is_sidecar(process, pod_uid):
+        if process.name.isdigit() and is_wanted(process, pod_uid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(process.name), signal.SIGKILL)
                 killed += 1
@@ -33,4 +46,4 @@ def main(pod_uid: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(*sys.argv[1:]))
