@@ -23,6 +23,7 @@ from images import root
         ("kubernetes/aio/client/api_client.py", False),
         ("aiohttp/client.py", False),
         ("pdb.py", False),
+        ("pydoc.py", True),
     ],
 )
 def test_tests_tools_and_halves_that_nothing_imports_stay_outside(
