@@ -37,6 +37,8 @@ class Options:
     app_image: str
     """Any Linux with Python 3.11 or newer as `python3`."""
     pull_policy: str
+    overlay: str
+    """Of manifests/overlays; install.yaml where it is empty."""
     prefix: str
     """Of the names of namespaces."""
     seeded: str
@@ -56,6 +58,7 @@ class Options:
             sidecar_image=get("SIDECAR_IMAGE", f"registry.example/sidetail-sidecar:{VERSION}"),
             app_image=get("APP_IMAGE", "docker.io/library/python:3.11-slim"),
             pull_policy=get("PULL_POLICY", "IfNotPresent"),
+            overlay=get("OVERLAY", ""),
             prefix=get("PREFIX", "sidetail-e2e"),
             seeded=get("SEEDED", "/var/lib/dpkg"),
             starts=int(get("STARTS", "7")),

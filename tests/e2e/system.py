@@ -8,14 +8,15 @@ from typing import Any
 import yaml
 
 from contract.names import CONFIG_MAP, SYSTEM_NAMESPACE
-from manifests.build import INSTALL
+from manifests.build import BASE, INSTALL, render
 from tests.e2e import workloads
-from tests.e2e.cluster import LONG_SECONDS, MARK, Cluster, Json, is_ready, wait_for
+from tests.e2e.cluster import LONG_SECONDS, MARK, Cluster, Json, all_ready, is_ready, wait_for
 from tests.e2e.workloads import COLLECTOR_PORT, Writer
 from tests.installation import a_pod, is_injected
 from tests.judge import Judge, Ledger, Verdict
 
 CREDENTIALS = "e2e-credentials"
+CONFIGURATIONS = "mutatingwebhookconfigurations,validatingwebhookconfigurations"
 WEBHOOK = "deployment/sidetail-webhook"
 
 
@@ -66,32 +67,45 @@ class System:
         return is_injected(json.loads(self.cluster.apply(pod, dry_run=True)))
 
     def uninstall(self) -> None:
-        """Delete what install.yaml holds, in its order, and wait until it is gone."""
-        self.cluster.kubectl(
-            "delete", "--ignore-not-found", "--timeout=240s", "-f", str(INSTALL), seconds=300
-        )
+        """Delete what was applied, the webhooks first, and wait until it is gone."""
+        options, text = ["--ignore-not-found", "--timeout=240s"], None
+        source = str(INSTALL)
+        if self.cluster.options.overlay:
+            # As people do it who have kustomize, which brings objects into an order of its own.
+            self.cluster.kubectl("delete", *options, CONFIGURATIONS, "sidetail")
+            source, text = "-", yaml.safe_dump_all(self.objects())
+        self.cluster.kubectl("delete", *options, "-f", source, stdin=text, seconds=300)
 
     def objects(self) -> list[Json]:
-        """Return install.yaml with this run's images, pull policy and backend."""
-        options = self.cluster.options
-        objects = list(yaml.safe_load_all(INSTALL.read_text("utf-8")))
+        """Return install.yaml, or the overlay, with this run's images and backends."""
+        overlay = self.cluster.options.overlay
+        objects = render(INSTALL.parent / "overlays" / overlay if overlay else BASE)
         for one in objects:
             if one["kind"] == "Deployment":
-                webhook = one["spec"]["template"]["spec"]["containers"][0]
-                webhook["image"] = options.webhook_image
-                webhook["imagePullPolicy"] = options.pull_policy
+                for container in one["spec"]["template"]["spec"]["containers"]:
+                    container["image"] = self.cluster.options.webhook_image
+                    container["imagePullPolicy"] = self.cluster.options.pull_policy
             if one["metadata"]["name"] == CONFIG_MAP:
                 one["data"]["config.yaml"] = yaml.safe_dump(self._config(one["data"]))
             if one["kind"] == "Namespace":
                 one["metadata"]["labels"][MARK] = self.cluster.run
         return objects
 
+    def wait_for_replicas(self, count: int) -> None:
+        """Wait until so many pods of the webhook are ready, and no others are there."""
+        self.cluster.wait_for_pods(
+            SYSTEM_NAMESPACE, all_ready(count), **{"app.kubernetes.io/component": "webhook"}
+        )
+
     def _config(self, data: Json) -> Json:
         options = self.cluster.options
         main = {"name": "main", "type": "http", "url": f"{self.collector_url}/ingest"}
         guarded = {"name": "guarded", "type": "http", "url": f"{self.collector_url}/guarded"}
+        config = yaml.safe_load(data["config.yaml"])
+        if options.overlay == "restricted":
+            config["defaults"]["native"] = "true"  # it does not see the kubelets' versions
         return {
-            **yaml.safe_load(data["config.yaml"]),
+            **config,
             "image": options.sidecar_image,
             "image_pull_policy": options.pull_policy,
             "backends": [
