@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from sidecar.settings import Source
 
-MAX_BLOCK_BYTES = 256 * 1024
+MAX_BLOCK_BYTES = 512 * 1024
 """Of file content in one block; a longer line, or an open record, is a block of its own."""
 
 

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 
 from runtime.workers import Worker
 from sidecar.batch import Batch
-from sidecar.block import Block
+from sidecar.block import MAX_BLOCK_BYTES, Block
 from sidecar.deliver import Delivery, Way
 from sidecar.encode import Body
 from sidecar.figures import Snapshot
@@ -240,7 +240,7 @@ class Shipper:
 
     def _want(self, room: int) -> int:
         """Return how much of a file to read: its share of the room, with those that wait."""
-        fitting = int(_FITTING * room / self._expansion)
+        fitting = min(MAX_BLOCK_BYTES, int(_FITTING * room / self._expansion))
         share = max(BLOCK_BYTES, fitting // max(1, self.backlog.queued()))
         return max(_MIN_BLOCK_BYTES, min(fitting, share))
 
