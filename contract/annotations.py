@@ -165,8 +165,8 @@ ANNOTATIONS = (
         SIZE_LIMIT,
         "a quantity, at least 1Mi",
         "operator's (`4Gi`)",
-        "The size of the volume `sidetail-logs`; past it the kubelet evicts the pod, and the sidecar "
-        "says it at four fifths.",
+        "The size of the volume `sidetail-logs`; past it the kubelet evicts the pod, "
+        "and the sidecar says it at four fifths.",
         is_word=True,
     ),
     Annotation(
