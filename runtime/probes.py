@@ -54,15 +54,20 @@ class _Server(HTTPServer):
         if not self._places.acquire(blocking=False):
             self.shutdown_request(request)  # type: ignore[arg-type] # as the base class calls it
             return
-        threading.Thread(
+        thread = threading.Thread(
             target=self._serve, args=(request, client_address), name="probe", daemon=True
-        ).start()
+        )
+        try:
+            thread.start()
+        except RuntimeError:  # no thread is to be had: the base class closes the connection
+            self._places.release()
+            raise
 
     def _serve(self, request: object, client_address: object) -> None:
         timer = threading.Timer(REQUEST_SECONDS, _cut, args=(request,))
         timer.daemon = True
-        timer.start()
         try:
+            timer.start()
             self.finish_request(request, client_address)  # type: ignore[arg-type] # as above
         except OSError:
             pass  # the peer went away
@@ -149,11 +154,17 @@ def open_probes(host: str, port: int, routes: Mapping[str, Callable[[], Answer]]
     With `host` = `::` it answers on IPv6 and IPv4; where there is no IPv6, on IPv4 alone.
     """
     hosts = (host, "0.0.0.0") if host == "::" else (host,)  # noqa: S104 - all addresses are asked for
-    error: OSError | None = None
+    error: Exception | None = None
     for candidate in hosts:
         try:
-            return Probes(_Server((candidate, port), routes))
+            server = _Server((candidate, port), routes)
         except OSError as failure:
+            error = failure
+            continue
+        try:
+            return Probes(server)
+        except RuntimeError as failure:  # no thread is to be had
+            server.server_close()
             error = failure
     _log.warning(
         "the metrics port cannot be opened; going on without it",

@@ -109,7 +109,8 @@ class Checkpoint:
             if self._is_grown():
                 self._urgent.set()
             if self._worker is None and not self._closing:
-                self._worker = Worker("checkpoint", self._keep).start()
+                with contextlib.suppress(RuntimeError):  # no thread to be had: the next time
+                    self._worker = Worker("checkpoint", self._keep).start()
         if not self._dirty.is_set():
             self._dirty.set()
 

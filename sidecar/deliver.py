@@ -71,6 +71,8 @@ class Delivery:
         self._pieces = Pieces(Batch())
         self._size_limit: int | None = None
         """Encoded bytes that the backend was seen to take, after a 413."""
+        self.settled_lines = 0
+        """Lines of the batch that are delivered or dropped."""
 
     def run(self, batch: Batch, extend: Callable[[], Batch | None]) -> bool:
         """Settle every record of `batch`; False if the backend was given up before that.
@@ -80,12 +82,20 @@ class Delivery:
             extend: gives other lines while one is held; they become part of what is settled.
         """
         self._pieces = Pieces(batch)
+        self.settled_lines = 0
         while self._pieces:
+            if self._pieces.suspect is not None and not self._way.suspicion.held:
+                self._pieces.release()  # another worker's delivery has ended the hold
             piece = self._fitting(self._pieces.next(extend))
             self._way.rate.wait(self._way.ending)
             if not self._way.gate.enter():
                 return False
-            self._settle(piece, self._attempt(piece))
+            try:
+                self._settle(piece, self._attempt(piece))
+            except BaseException:
+                # A fault of ours: the gate waits for what this attempt came to.
+                self._way.gate.failed()
+                raise
         return True
 
     def _fitting(self, piece: Batch) -> Batch:
@@ -130,12 +140,12 @@ class Delivery:
     def _delivered(self, piece: Batch, left_out: LeftOut | None) -> None:
         """Note that the backend has `piece`, but for what it left out; that ends a hold."""
         way = self._way
-        if piece is self._pieces.suspect:
-            self._pieces.suspect = None
+        self._pieces.clear(piece)
         way.suspicion.in_row = 0
         way.suspicion.held = False
         lost = self._left_out(piece, left_out)
         way.figures.delivered(piece.line_count - lost)
+        self.settled_lines += piece.line_count
         if way.gate.succeeded() | way.seldom.over("hold", way.name):
             _log.info("the backend takes lines again", extra={"fields": {"backend": way.name}})
         self._pieces.release()
@@ -174,6 +184,7 @@ class Delivery:
             else:
                 self._pieces.refused(*self._halves(piece))
             return
+        self._pieces.clear(piece)
         self._way.gate.answered()
         if piece.count == 1:
             self._refused_alone(piece, reason)
@@ -199,15 +210,20 @@ class Delivery:
         rejected = dict(answer.rejected)
         settled = {*rejected, *answer.retry}
         taken = [index for index in range(piece.count) if index not in settled]
+        stays_held = not taken and self._way.suspicion.held
+        if not stays_held:
+            self._pieces.clear(piece)
         if taken:
             self._delivered(self._pick(piece, taken), answer.left_out)
-        elif self._way.suspicion.held:
+        elif stays_held:
             self._failed("partly", answer.after_seconds)
             self._pieces.refused(*self._halves(piece))
             return
         if answer.retry:
             self._failed("partly", answer.after_seconds)
             self._pieces.put_back(self._pick(piece, answer.retry))
+        elif not taken:
+            self._way.gate.answered()
         for place, (index, reason) in enumerate(answer.rejected):
             if self._way.suspicion.held:
                 rest = [later for later, _ in answer.rejected[place:]]
@@ -223,6 +239,7 @@ class Delivery:
         way = self._way
         kept = [way.quarantine.keep(way.name, reason, part.records) for part in piece.parts]
         way.figures.dropped(piece.line_count, reason)
+        self.settled_lines += piece.line_count
         if way.seldom.due("quarantine", way.name):
             _log.error(
                 "a backend refused a line for good; it is dropped",

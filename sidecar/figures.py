@@ -75,6 +75,12 @@ class Figures:
             self._in_flight -= lines
             self._dropped[reason] += lines
 
+    def given_back(self, lines: int) -> None:
+        """Note lines in flight that will be read again, because a worker ended without them."""
+        with self._lock:
+            self._in_flight -= lines
+            self._read -= lines
+
     def settled(self, size: int, seconds: float) -> None:
         """Note a whole batch that is settled: bytes of files, seconds since it was made."""
         with self._lock:

@@ -141,14 +141,19 @@ class Files:
         self._inotify_at = 0.0
 
     def run(self, stop: Stop) -> None:
-        """Scan and listen until `stop`; the body of the discovery thread."""
-        self._open_hints()
+        """Scan and listen until `stop`; the body of the discovery thread.
+
+        After a fault of ours it may be called again.
+        """
+        if self._watches.inotify is None:
+            self._open_hints()
         while not stop.asked:
-            self.turned_at = time.monotonic()
-            if self.turned_at >= self._next_scan_at:
+            now = time.monotonic()
+            if now >= self._next_scan_at:
                 self.scan()
             else:
                 self._listen()
+            self.turned_at = now
 
     def scan(self) -> None:
         """Look through all folders once: at start, and as the last pass when stopping."""

@@ -60,13 +60,14 @@ class Metrics:
         return generate_latest(self._registry)
 
     def keep_file(self, path: str, stop: Stop) -> None:
-        """Write the text to `path` every few seconds, and once more at stop; a thread's body."""
-        while True:
-            stopping = stop.wait(FILE_SECONDS)
-            with contextlib.suppress(OSError):  # gone or full: the next turn tries again
-                write_atomically(Path(path), self.render(), mode=0o644)
-            if stopping:
-                return
+        """Write the text to `path` every few seconds until stop; a thread's body."""
+        while not stop.wait(FILE_SECONDS):
+            self.write_file(path)
+
+    def write_file(self, path: str) -> None:
+        """Write the text of now to `path`; one that is gone or full is left alone."""
+        with contextlib.suppress(OSError):
+            write_atomically(Path(path), self.render(), mode=0o644)
 
     def collect(self) -> Iterable[Metric]:
         """Yield every metric; called by the registry."""

@@ -54,6 +54,11 @@ class Pieces:
         self._suspects_turn = False
         self._extensions = self._stuck = 0
 
+    def clear(self, piece: Batch) -> None:
+        """A piece that was just sent is no suspect any more, but one like the others."""
+        if piece is self.suspect:
+            self.suspect = None
+
     def release(self) -> None:
         """The hold is over: everything is sent in its order again, the suspect too."""
         waiting = [*self._waiting, *([self.suspect] if self.suspect is not None else [])]

@@ -14,9 +14,11 @@ Every backend has a `Shipper` of its own, with its own offsets: a slow one holds
 Nothing waits in memory but the batches in flight: the file is the queue.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
 from runtime.workers import Worker
 from sidecar.batch import Batch
@@ -29,6 +31,8 @@ from sidecar.settings import Limits, Source
 from sidecar.transform.compile import compile_transform
 from sidecar.transform.records import Records
 
+_log = logging.getLogger(__name__)
+
 BLOCK_BYTES = 64 * 1024
 """Read of a file in one turn at least, however many others wait for theirs."""
 _MIN_BLOCK_BYTES = 4 * 1024
@@ -36,6 +40,19 @@ _FITTING = 0.98
 _FULL = 0.94
 """Parts of `batch_bytes`: what one block is to fill, and what is full enough to go out."""
 _DRAIN_LOOK_SECONDS = 0.1
+FIRST_PAUSE_SECONDS = 2.0
+MAX_PAUSE_SECONDS = 60.0
+"""Before a worker takes the place of one that ended by a fault of ours: doubled up to here."""
+
+
+@dataclass(slots=True, eq=False)
+class Hand:
+    """What one worker has in hand."""
+
+    blocks: list[Block] = field(default_factory=list)
+    """Taken, and not settled."""
+    lines: int = 0
+    """Of those blocks, that are in a batch."""
 
 
 class Shipper:
@@ -50,6 +67,9 @@ class Shipper:
         self._expansion = 4.0
         """Encoded bytes for a byte of a file, lately."""
         self._collecting = threading.Lock()
+        """Held by the worker whose turn it is to wait for lines and take them."""
+        self._filling = threading.Lock()
+        """Held while lines are taken."""
         self._starting = threading.Lock()
         self._running = 0
         """Workers at work: never more than `in_flight`, not even while one is just starting."""
@@ -58,9 +78,12 @@ class Shipper:
         self._crashes = 0
         """Faults of ours in a row."""
 
-    def start(self) -> None:
-        """Start the first worker; the others come when there is work for them."""
-        self._start_worker()
+    def start(self) -> bool:
+        """Start the first worker; the others come when there is work for them.
+
+        Returns False if no thread is to be had: then nobody works, and it may be tried again.
+        """
+        return self._start_worker()
 
     def snapshot(self) -> Snapshot:
         """Return this backend's figures of one moment."""
@@ -73,7 +96,12 @@ class Shipper:
     def join(self, seconds: float) -> bool:
         """Wait for all workers to end; return whether they have."""
         deadline = time.monotonic() + seconds
-        return all(worker.join(deadline - time.monotonic()) for worker in list(self._workers))
+        workers: list[Worker] = []
+        while workers is not self._workers:  # one that ends may have started another
+            workers = self._workers
+            if not all(worker.join(deadline - time.monotonic()) for worker in workers):
+                return False
+        return True
 
     def _work(self) -> None:
         """The body of one worker."""
@@ -88,35 +116,37 @@ class Shipper:
         sender = self._way.backend.sender()
         body = Body(self._limits.batch_bytes)
         delivery = Delivery(self._way, sender)
-        blocks: list[Block] = []
+        hand = Hand()
         try:
-            while self._carry(delivery, body, blocks):
+            while self._carry(delivery, body, hand):
                 self._crashes = 0
         finally:
             # Given up, or a fault of ours: the files are free again, nothing of them is settled.
-            self.backlog.give_back(blocks)
+            self._way.figures.given_back(hand.lines - delivery.settled_lines)
+            self.backlog.give_back(hand.blocks)
             sender.close()
 
-    def _carry(self, delivery: Delivery, body: Body, blocks: list[Block]) -> bool:
+    def _carry(self, delivery: Delivery, body: Body, hand: Hand) -> bool:
         """Bring one batch from its files to the backend; False when there will be no other.
 
         Args:
             delivery: steps 6 and 7.
             body: an empty buffer; it is empty again afterwards.
-            blocks: an empty list, that holds what is taken until it is settled.
+            hand: empty; it holds what is taken until it is settled.
         """
-        batch = self._collect(body, blocks)
-        if not blocks:
+        batch = self._collect(body, hand)
+        if not hand.blocks:
             return False
         started_at = time.monotonic()
-        delivered = delivery.run(batch, lambda: self._others(blocks)) if batch.count else True
+        delivered = delivery.run(batch, lambda: self._others(hand)) if batch.count else True
         batch.release()
         body.clear()
         if not delivered:
             self._given_up = True
             return False
-        self.backlog.settle(blocks)
-        blocks.clear()
+        self.backlog.settle(hand.blocks)
+        hand.blocks.clear()
+        hand.lines = delivery.settled_lines = 0
         if batch.count:
             self._way.figures.settled(batch.file_bytes, time.monotonic() - started_at)
         return True
@@ -125,11 +155,12 @@ class Shipper:
         """A fault of ours ended a worker: another one takes its place, later each time."""
         del error
         self._crashes += 1
-        pause = min(60.0, 2.0**self._crashes)
-        if not self._way.ending.stop.wait(pause):
-            self._start_worker()
+        while not self._way.ending.stop.wait(pause_after(self._crashes)):
+            if self._start_worker():
+                return
+            self._crashes += 1
 
-    def _collect(self, body: Body, blocks: list[Block]) -> Batch:
+    def _collect(self, body: Body, hand: Hand) -> Batch:
         """Wait for lines and return a batch of them, encoded in `body`.
 
         No blocks afterwards mean that the worker is to end: everything is sent, or given up.
@@ -138,8 +169,9 @@ class Shipper:
             while not self._over():
                 if self.backlog.ready():
                     self._linger()
-                    batch = self._fill(body, blocks)
-                    if blocks:
+                    with self._filling:
+                        batch = self._fill(body, hand)
+                    if hand.blocks:
                         self._help_if_ready()
                         return batch
                 if self._way.ending.draining and self.backlog.drained():
@@ -159,7 +191,7 @@ class Shipper:
         if self.backlog.backlog_bytes() * self._expansion < self._limits.batch_bytes:
             self._way.ending.stop.wait(seconds)
 
-    def _fill(self, body: Body, blocks: list[Block]) -> Batch:
+    def _fill(self, body: Body, hand: Hand) -> Batch:
         """Take blocks in fair turn, a block a file a turn, until the batch is full."""
         spans: list[tuple[Block, Records, int]] = []
         again: list[Block] = []
@@ -171,7 +203,7 @@ class Shipper:
                 block = next(self._more(again, want), None)
             if block is None:
                 break
-            blocks.append(block)
+            hand.blocks.append(block)
             records = self._transform(block)
             before = body.size
             count = self._way.backend.append(body, records, limit) if records.count else 0
@@ -180,7 +212,7 @@ class Shipper:
                 break  # not even one record fits: the block is read again for the next batch
             if full:
                 records = records.slice(0, count)
-            self._use(block, records)
+            hand.lines += self._use(block, records)
             spans.append((block, records, body.size - before))
             if full:
                 break
@@ -195,12 +227,14 @@ class Shipper:
             if block is not None:
                 yield block
 
-    def _use(self, block: Block, records: Records) -> None:
+    def _use(self, block: Block, records: Records) -> int:
+        """Note what is in the batch; return how many lines that are."""
         taken = records.taken(records.count)
         self.backlog.use(block, taken.end, taken.lines)
         size = taken.end - block.start
         truncated = int(block.truncated > 0 and size > 0)
         self._way.figures.took(taken.lines, size, dict(taken.dropped), truncated)
+        return taken.lines
 
     def _sealed(self, spans: list[tuple[Block, Records, int]], body: Body) -> Batch:
         """Return the batch whose parts' encoded pieces lie one after the other in `body`."""
@@ -217,15 +251,16 @@ class Shipper:
             self._expansion = max(1.0, 0.5 * (self._expansion + expansion))
         return batch
 
-    def _others(self, blocks: list[Block]) -> Batch | None:
+    def _others(self, hand: Hand) -> Batch | None:
         """Return other lines than the ones in flight, of other files where there are any."""
-        with self._collecting:
-            block = self.backlog.take(BLOCK_BYTES) or self.backlog.more(blocks[-1], BLOCK_BYTES)
+        with self._filling:
+            last = hand.blocks[-1]
+            block = self.backlog.take(BLOCK_BYTES) or self.backlog.more(last, BLOCK_BYTES)
             if block is None:
                 return None
-            blocks.append(block)
+            hand.blocks.append(block)
             records = self._transform(block)
-            self._use(block, records)
+            hand.lines += self._use(block, records)
         batch = Batch()
         if records.count:
             batch.add(block, records, self._way.backend.encode(records))
@@ -249,11 +284,33 @@ class Shipper:
         if self._running < self._limits.in_flight and self.backlog.ready():
             self._start_worker()
 
-    def _start_worker(self) -> None:
+    def _start_worker(self) -> bool:
+        """Start one more worker; return False if nobody works because no thread is to be had."""
         with self._starting:
             if self._running >= self._limits.in_flight:
-                return
+                return True
             self._running += 1
             worker = Worker(f"{self.name}-{self._running}", self._work, on_crash=self._crashed)
             alive = [each for each in self._workers if each.alive]
-            self._workers = [*alive, worker.start()]
+            try:
+                self._workers = [*alive, worker.start()]
+            except RuntimeError:  # the pod has as many processes and threads as it may
+                self._running -= 1
+                self._say_no_thread()
+            return self._running > 0
+
+    def _say_no_thread(self) -> None:
+        if self._way.seldom.due("threads", self.name):
+            _log.warning(
+                "a thread cannot be started; the others do its work, and it is tried again",
+                extra={"fields": {"backend": self.name}},
+            )
+
+
+def pause_after(crashes: int) -> float:
+    """Return the seconds until a worker takes the place of one that crashed.
+
+    Args:
+        crashes: faults in a row, at least 1.
+    """
+    return min(MAX_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** min(crashes - 1, 10))

@@ -1,10 +1,11 @@
 """One sidecar process in order of time: start, run, stop, and the exit status."""
 
+import contextlib
 import ctypes
 import logging
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from runtime.logs import Seldom, set_up_logs
@@ -19,7 +20,7 @@ from sidecar.ending import Ending
 from sidecar.figures import Figures
 from sidecar.files import Files
 from sidecar.gate import Gate
-from sidecar.pipeline import Shipper
+from sidecar.pipeline import Shipper, pause_after
 from sidecar.quarantine import Quarantine
 from sidecar.rate import Rate
 from sidecar.settings import BackendSettings, Settings
@@ -34,6 +35,8 @@ EXIT_LEFT_BEHIND = 1
 EXIT_STATE_IN_USE = 3
 ALIVE_SECONDS = 60.0
 """`/healthz` is well while discovery made a turn this lately."""
+NEW_ATTEMPT_SECONDS = 1.0
+"""Until what nothing works without is tried again."""
 _PR_SET_DUMPABLE = 4
 
 
@@ -82,6 +85,10 @@ def _hide_memory() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
+def _nothing() -> None:
+    """Do nothing."""
+
+
 class Process:
     """The parts of one running sidecar."""
 
@@ -97,12 +104,14 @@ class Process:
         )
         seldom = Seldom()
         self._files = Files(settings, checkpoint, seldom)
-        self._discovery = Worker("discovery", lambda: self._files.run(self._stop))
+        self._discovery_crashes = 0
+        """Faults of ours."""
         quarantine = Quarantine(settings.state_dir)
         self._shippers = [
             self._shipper(backend, quarantine, seldom) for backend in settings.backends
         ]
         self._probes: Probes | None = None
+        self._last_figures: Callable[[], None] = _nothing
 
     def start(self) -> None:
         """Look at the files once and start everything that works on them."""
@@ -111,9 +120,9 @@ class Process:
             self._last_look()
         self._open_metrics()
         for shipper in self._shippers:
-            shipper.start()
+            self._start_when_possible(shipper.start)
         if not self._ending.until_eof:
-            self._discovery.start()
+            self._start_when_possible(self._start_discovery)
         _log.info(
             "following files",
             extra={
@@ -149,9 +158,34 @@ class Process:
         """Let go of files, port and state."""
         if self._probes is not None:
             self._probes.close()
+        self._last_figures()
         self._files.close()
         self._checkpoint.close()
         self._signals.close()
+
+    def _start_when_possible(self, start: Callable[[], bool]) -> None:
+        """Start a thread that nothing works without; the pod may have no room for one just now."""
+        while not self._stop.asked and not start():
+            if self._signals.wait(NEW_ATTEMPT_SECONDS):
+                self._stop.request()
+
+    def _start_discovery(self) -> bool:
+        run = Worker(
+            "discovery", lambda: self._files.run(self._stop), on_crash=self._discover_again
+        )
+        try:
+            run.start()
+        except RuntimeError:  # no thread is to be had
+            return False
+        return True
+
+    def _discover_again(self, error: Exception) -> None:
+        """A fault of ours ended discovery: another thread goes on with it, later each time."""
+        del error
+        while True:
+            self._discovery_crashes += 1
+            if self._stop.wait(pause_after(self._discovery_crashes)) or self._start_discovery():
+                return
 
     def _last_look(self) -> None:
         """From now on send unterminated lines too, and wait for nothing else."""
@@ -210,7 +244,9 @@ class Process:
             self._probes = open_probes("::", wanted.port, routes)
         if wanted.file is not None:
             path = wanted.file
-            Worker("metrics", lambda: metrics.keep_file(path, self._stop)).start()
+            self._last_figures = lambda: metrics.write_file(path)
+            with contextlib.suppress(RuntimeError):  # no thread is to be had: only at the end
+                Worker("metrics", lambda: metrics.keep_file(path, self._stop)).start()
 
     def _health(self) -> "Answer":
         from runtime.probes import Answer

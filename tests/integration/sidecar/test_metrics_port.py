@@ -158,6 +158,15 @@ def test_metrics_to_a_file(stage: Stage):
     assert 'sidetail_lines_acknowledged_total{backend="main"} 5.0' in path.read_text()
 
 
+def test_metrics_to_a_file_tell_the_end_of_a_short_run_too(stage: Stage):
+    path = stage.folder / "sidecar.prom"
+    stage.log().write(5)
+    assert stage.sidecar(flags=("--until-eof",), metrics={"file": str(path)}).run() == 0
+
+    assert 'sidetail_lines_acknowledged_total{backend="main"} 5.0' in path.read_text()
+    assert 'sidetail_lines_in_flight{backend="main"} 0.0' in path.read_text()
+
+
 def test_the_books_balance_at_every_scrape_under_load_and_faults(stage: Stage):
     log, other = stage.log(), stage.log("other.log")
     stage.judge_by(foreign=True)

@@ -306,6 +306,44 @@ def test_while_held_attempts_alternate_between_the_line_and_others(tmp_path: Pat
     assert held in bench.sender.stored
 
 
+@pytest.mark.parametrize(
+    "refusal",
+    [Refused("status_400"), Partly(retry=(), rejected=((0, "status_400"),))],
+    ids=["whole", "by-item"],
+)
+def test_a_held_line_that_is_refused_after_another_worker_ended_the_hold_is_dropped_once(
+    tmp_path: Path, refusal: Answer
+):
+    def rule(lines: list[bytes]) -> Answer:
+        assert len(bench.sender.attempts) < 500, "it has no end"
+        if bench.way.suspicion.held:
+            # What another worker's delivery does meanwhile:
+            bench.way.suspicion.held = False
+            bench.way.suspicion.in_row = 0
+        return refusal if len(lines) == 1 else Refused("status_400")
+
+    bench = Bench(PickySender(rule), tmp_path)
+
+    assert bench.run(_lines(25, range(25)))
+    assert sum(bench.dropped.values()) == 25
+    assert (tmp_path / "quarantine").read_bytes().count(b"\n") == 25
+
+
+def test_the_rest_goes_out_in_order_once_another_worker_ended_the_hold(tmp_path: Path):
+    def rule(lines: list[bytes]) -> Answer:
+        if bench.way.suspicion.held:
+            bench.way.suspicion.held = False
+            bench.way.suspicion.in_row = 0
+            return Retry("status_503")
+        return Delivered() if len(bench.sender.attempts) > 40 else Refused("status_400")
+
+    bench = Bench(PickySender(rule), tmp_path)
+
+    assert bench.run(_lines(40))
+    assert bench.dropped == {"rejected": REFUSALS_TO_HOLD - 1}
+    assert bench.sender.stored == _lines(40).splitlines()[REFUSALS_TO_HOLD - 1 :]
+
+
 def test_only_the_items_that_failed_are_sent_again(tmp_path: Path):
     first = Partly(retry=(1, 3), rejected=((2, "mapping"),))
     bench = Bench(PickySender(_script(first)), tmp_path)
@@ -314,6 +352,16 @@ def test_only_the_items_that_failed_are_sent_again(tmp_path: Path):
     assert bench.sender.attempts[1] == [b"line1", b"line3"]
     assert sorted(bench.sender.stored) == [b"line0", b"line1", b"line3", b"line4"]
     assert bench.dropped == {"mapping": 1}
+
+
+def test_a_bulk_that_refuses_all_it_got_right_after_an_outage_lets_the_next_through(tmp_path: Path):
+    answers = (Retry("status_503"), Partly(retry=(), rejected=((0, "mapping"), (1, "mapping"))))
+    bench = Bench(PickySender(_script(*answers)), tmp_path)
+
+    assert bench.run(_lines(2))
+    assert bench.run(_lines(3))
+    assert bench.dropped == {"mapping": 2}
+    assert bench.sender.stored == _lines(3).splitlines()
 
 
 def test_a_bulk_that_refuses_every_item_is_held_too(tmp_path: Path):
