@@ -12,7 +12,8 @@ enum {
     MOST_DEPTH = 64,   /* of objects and arrays in each other: as in objects.py */
     MOST_KEYS = 256,   /* of the objects that are open at the same time */
     MOST_DIGITS = 300, /* of a whole number, so that it is below 1e308 */
-    SPELLING_BYTES = 16
+    SPELLING_BYTES = 16,
+    NOT_AN_OBJECT = 1  /* of PARSE_ERRORS in records.py, counted from 1 */
 };
 
 /* One call's work; sidecar/native.py fills it in. */
@@ -630,6 +631,49 @@ static int read_docker(struct objects *objects, struct scanner *scanner, int64_t
     return 1;
 }
 
+/* ---- lines that are of another format ---- */
+
+/* Return whether a line is no JSON object for the plain reason that it does not begin as one. A
+ * number may be out of range instead, and brackets may be too deep: those are left to Python.
+ */
+static int is_surely_no_object(const byte *in, const byte *end)
+{
+    int64_t brackets = 0;
+
+    if (end - in >= 3 && !memcmp(in, "\xEF\xBB\xBF", 3))
+        in += 3;
+    while (in < end && (*in == ' ' || *in == '\t' || *in == '\r' || *in == '\n'))
+        in++;
+    if (in < end && (*in == '{' || *in == '['))
+        return 0;
+    if (in < end && (*in == '-' || (*in >= '0' && *in <= '9'))) {
+        const byte *number = in++;
+
+        while (in < end && ((*in >= '0' && *in <= '9') || *in == '.'))
+            in++;
+        if (in - number > MOST_DIGITS || (in < end && (*in | 0x20) == 'e'))
+            return 0;
+    }
+    for (; in < end; in++)
+        brackets += *in == '{' || *in == '[';
+    return brackets <= MOST_DEPTH;
+}
+
+/* Return whether a line that could not be read says nothing for a plain reason; mark it. */
+static int settle_plainly(struct objects *objects, const byte *in, const byte *end, int64_t row,
+                          int64_t before)
+{
+    if (objects->format == LOGFMT && !memchr(in, '=', (size_t)(end - in))) {
+        objects->marks[row] = before;
+        return 1;
+    }
+    if (objects->format == JSON && is_surely_no_object(in, end)) {
+        objects->marks[row] = before | NOT_AN_OBJECT << ERROR_SHIFT;
+        return 1;
+    }
+    return 0;
+}
+
 /* ---- all records ---- */
 
 EXPORT void sidetail_read_objects(const byte *text, struct objects *objects)
@@ -658,8 +702,11 @@ EXPORT void sidetail_read_objects(const byte *text, struct objects *objects)
             sure = read_auto(objects, &scanner, row, text, &date);
         if (!sure) {
             objects->parsed_begins[row] = objects->parsed_ends[row] = 0;
-            objects->marks[row] = before | UNSURE;
-            objects->unsure++;
+            if (!settle_plainly(objects, text + objects->begins[row], text + objects->ends[row],
+                                row, before)) {
+                objects->marks[row] = before | UNSURE;
+                objects->unsure++;
+            }
         }
         objects->found += objects->marks[row] != before || objects->parsed_ends[row];
     }

@@ -249,6 +249,7 @@ TOKENS = st.sampled_from(
         *(b"1714564800", b"1714564800.123456789", b'"ts":', b'"severity":30', b"\xff"),
         *(b"\\n", b'\\n","stream":"stdout","time":"2024-05-01T00:00:00.5Z"}', b"\xc3\xa9"),
         *(b"\r", b"\t", b"\0", b"stdout", b" F ", b"}" * 3, b"[" * 70),
+        *(b"9" * 299, b"9" * 310, b"e5", b"NaN", b"-", b"Infinity", b"an ordinary sentence"),
     ]
 )
 LINES = st.builds(
@@ -278,9 +279,9 @@ def made_by(way: Library | None, of: Source, data: bytes) -> tuple[Any, ...]:
 
 def native_users() -> list[Any]:
     from sidecar import encode
-    from sidecar.transform import cri, docker, lines, parse, patterns, tight
+    from sidecar.transform import cri, docker, filter, lines, multiline, parse, patterns, tight
 
-    return [encode, cri, docker, lines, parse, patterns, tight]
+    return [encode, cri, docker, filter, lines, multiline, parse, patterns, tight]
 
 
 @pytest.mark.parametrize("changes", CHANGES, ids=str)
