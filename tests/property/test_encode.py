@@ -279,9 +279,10 @@ def made_by(way: Library | None, of: Source, data: bytes) -> tuple[Any, ...]:
 
 def native_users() -> list[Any]:
     from sidecar import encode
-    from sidecar.transform import cri, docker, filter, lines, multiline, parse, patterns, tight
+    from sidecar.transform import cri, docker, lines, multiline, parse, patterns, tight
+    from sidecar.transform import filter as filtering
 
-    return [encode, cri, docker, filter, lines, multiline, parse, patterns, tight]
+    return [encode, cri, docker, filtering, lines, multiline, parse, patterns, tight]
 
 
 @pytest.mark.parametrize("changes", CHANGES, ids=str)
