@@ -1,15 +1,18 @@
 """The record as design and README describe it: one JSON object a line (http, file, stdout)."""
 
 import json
+from functools import lru_cache
 
 from contract import record
 from sidecar.block import FileFacts
+from sidecar.settings import Source
 from sidecar.wire import (
     IoStream,
     Message,
     Offset,
     Parsed,
     ParseError,
+    Part,
     RawMessage,
     Severity,
     Template,
@@ -20,24 +23,13 @@ from sidecar.wire import (
 
 def ndjson_template(facts: FileFacts) -> Template:
     """Return the template of the JSON object that every line of a file becomes."""
+    path = json_text(record.LOG_FILE_PATH) + b":" + json_text(facts.path)
     return Template(
         [
-            b"{" + _members(facts) + b'"time":"',
+            b"{" + _members(facts.source) + path + b',"time":"',
             Time(),
             b'","id":"' + facts.file.encode("ascii") + b"-",
-            Offset(),
-            b'","offset":',
-            Offset(),
-            Severity([b',"severity":' + json_text(name) for name in record.SEVERITIES]),
-            IoStream(b',"log.iostream":"stdout"', b',"log.iostream":"stderr"'),
-            Truncated(b',"truncated":'),
-            Parsed(b',"parsed":'),
-            ParseError(b',"parse_error":"', b'"'),
-            b',"message":"',
-            Message(),
-            b'"',
-            RawMessage(b',"message.raw":"', b'"'),
-            b"}\n",
+            *_OF_EVERY_FILE,
         ]
     )
 
@@ -58,17 +50,39 @@ _OURS = {
 }
 
 
+def _of_every_file() -> tuple[Part, ...]:
+    return (
+        Offset(),
+        b'","offset":',
+        Offset(),
+        Severity([b',"severity":' + json_text(name) for name in record.SEVERITIES]),
+        IoStream(b',"log.iostream":"stdout"', b',"log.iostream":"stderr"'),
+        Truncated(b',"truncated":'),
+        Parsed(b',"parsed":'),
+        ParseError(b',"parse_error":"', b'"'),
+        b',"message":"',
+        Message(),
+        b'"',
+        RawMessage(b',"message.raw":"', b'"'),
+        b"}\n",
+    )
+
+
 def constant_facts(facts: FileFacts) -> dict[str, object]:
     """Return what every record of a file says alike: attributes, `fields`, `log.file.path`.
 
     An attribute that carries the name of a key of ours is left out.
     """
+    return source_facts(facts.source) | {record.LOG_FILE_PATH: facts.path}
+
+
+def source_facts(source: Source) -> dict[str, object]:
+    """Return those of them that all files of a source share."""
     members: dict[str, object] = {
-        key: value for key, value in facts.source.attributes.items() if key not in _OURS
+        key: value for key, value in source.attributes.items() if key not in _OURS
     }
-    if facts.source.fields:
-        members[record.FIELDS] = dict(facts.source.fields)
-    members[record.LOG_FILE_PATH] = facts.path
+    if source.fields:
+        members[record.FIELDS] = dict(source.fields)
     return members
 
 
@@ -81,6 +95,10 @@ def json_text(value: object) -> bytes:
         return json.dumps(value, separators=(",", ":")).encode("ascii")
 
 
-def _members(facts: FileFacts) -> bytes:
-    members = constant_facts(facts).items()
+@lru_cache(maxsize=256)
+def _members(source: Source) -> bytes:
+    members = source_facts(source).items()
     return b"".join(json_text(key) + b":" + json_text(value) + b"," for key, value in members)
+
+
+_OF_EVERY_FILE = _of_every_file()
