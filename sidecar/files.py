@@ -4,7 +4,6 @@ In: the settings, and what the checkpoint said. Out: a `Backlog` for each backen
 """
 
 import contextlib
-import logging
 import os
 import select
 import threading
@@ -20,7 +19,6 @@ from sidecar.checkpoint import Checkpoint
 from sidecar.crowd import Crowd
 from sidecar.descriptors import Descriptors, budget
 from sidecar.discovery import Discovery, Found
-from sidecar.glob import GlobError
 from sidecar.inotify import WatchfilesThread
 from sidecar.known import KnownFiles, Reader
 from sidecar.reach import SourceGlobs, compile_source
@@ -31,8 +29,6 @@ from sidecar.turns import Turns
 from sidecar.watches import Hints, Watches
 
 __all__ = ["Backlog", "FileFigures", "Files"]
-
-_log = logging.getLogger(__name__)
 
 GATHER_SECONDS = 0.05
 """While no worker waits for something new, notifications are gathered for so long."""
@@ -88,7 +84,7 @@ class Files:
         self.turned_at = time.monotonic()
         """When the discovery thread made its last turn (monotonic)."""
         self._settings = settings
-        self._globs = _compiled(settings)
+        self._globs = [compile_source(source) for source in settings.sources]
         others = len(settings.backends) * limits.in_flight * _DESCRIPTORS_OF_A_WORKER
         self._known = KnownFiles(
             pod_uid=settings.pod_uid,
@@ -327,20 +323,6 @@ class _Waker:
     def close(self) -> None:
         os.close(self._reader)
         os.close(self._writer)
-
-
-def _compiled(settings: Settings) -> list[SourceGlobs]:
-    """Compile the sources' patterns; a source whose pattern is wrong is left out, and said."""
-    globs = []
-    for source in settings.sources:
-        try:
-            globs.append(compile_source(source))
-        except GlobError as error:
-            _log.error(
-                "a source is left out, for its pattern",
-                extra={"fields": {"path": source.path, "expected": str(error)}},
-            )
-    return globs
 
 
 def _wanted_by(backend: BackendSettings) -> Callable[[SourceGlobs, str], bool]:

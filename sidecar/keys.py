@@ -28,6 +28,7 @@ from runtime.settings import (
     parse_size,
     parse_text,
 )
+from sidecar.glob import GlobError, compile_exclude, compile_path
 from sidecar.url import parse_url
 
 
@@ -63,7 +64,20 @@ def _parse_glob(value: object) -> str:
     path = parse_text()(value)
     if not path.startswith("/") or ".." in path.split("/"):
         raise ValueProblem("an absolute glob without '..'")
+    try:
+        compile_path(path)
+    except GlobError as error:
+        raise ValueProblem(str(error)) from error
     return path
+
+
+def _parse_excludes(value: object) -> tuple[str, ...]:
+    patterns = _parse_strings(value)
+    try:
+        compile_exclude(patterns)
+    except GlobError as error:
+        raise ValueProblem(f"a list of globs, {error}") from error
+    return patterns
 
 
 def _parse_directory(value: object) -> str:
@@ -144,7 +158,9 @@ SOURCE_KEYS = (
     ),
     Key("container", _or_null(parse_text(253)), None, "The container that writes the files."),
     Key("stream", parse_choice(*STREAMS), "file", "`stdout`: the files hold CRI lines."),
-    Key("exclude", _parse_strings, [], "Globs to leave out; without `/` they match the base name."),
+    Key(
+        "exclude", _parse_excludes, [], "Globs to leave out; without `/` they match the base name."
+    ),
     Key("format", parse_choice(*FORMATS, DOCKER_FORMAT), "text", "How a line is read."),
     Key("multiline", _parse_multiline, "none", "How lines are joined to records."),
     Key("fields", _parse_pairs, {}, "Key=value pairs on every record, under `fields`."),

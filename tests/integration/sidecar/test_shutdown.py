@@ -271,6 +271,8 @@ BAD_DOCUMENTS: dict[str, dict[str, Any]] = {
     "wrong time": {"limits": {"partial_seconds": -1}},
     "wrong format": {"sources": [{"path": "/x/*.log", "format": "xml"}]},
     "no path": {"sources": [{}]},
+    "wrong glob": {"sources": [{"path": "/x/[a.log"}]},
+    "wrong exclude": {"sources": [{"path": "/x/*.log", "exclude": ["{a"]}]},
     "wrong pattern": {"sources": [{"path": "/x/*.log", "keep": "(?=look)"}]},
     "unknown redaction": {"sources": [{"path": "/x/*.log", "redact": ["nothing"]}]},
     "wrong backend": {"backends": [{"name": "x", "type": "carrier-pigeon"}]},
@@ -326,6 +328,7 @@ def test_keep_running_leaves_out_what_is_wrong_and_works_with_the_rest(stage: St
             *good["sources"],
             {"path": f"{stage.folder}/*.txt", "redact": ["unknown"]},
             {"path": "relative/*.log"},
+            {"path": f"{stage.folder}/[*.txt"},
         ],
         "backends": [
             {"name": "bad", "type": "http", "url": "nonsense"},
