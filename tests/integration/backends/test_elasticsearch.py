@@ -110,7 +110,7 @@ def test_each_kind_of_credential_is_its_header(
     assert cluster.pipelines == ["p"]
 
 
-def test_only_failed_items_come_again_and_refused_ones_are_quarantined(
+def test_row_107_and_s8_only_failed_items_come_again_and_refused_ones_are_quarantined(
     server: Backend, scene: Scene
 ):
     seen: dict[str, int] = {}

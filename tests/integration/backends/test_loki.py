@@ -126,7 +126,9 @@ def test_tenant_and_own_headers_and_credentials_go_along(server: Backend, tmp_pa
     assert request.header("content-encoding") == "gzip"
 
 
-def test_lines_too_far_behind_are_counted_and_the_stream_goes_on(server: Backend, scene: Scene):
+def test_row_108_lines_too_far_behind_are_counted_and_the_stream_goes_on(
+    server: Backend, scene: Scene
+):
     loki = Loki(window_seconds=3600)
     server.answers(loki)
     times = ["12:00:00", "15:00:00", *["12:30:00"] * 30, "15:00:01"]

@@ -42,7 +42,7 @@ def test_a_partial_success_is_counted_and_not_sent_again(server: Backend):
     assert answer == Delivered(LeftOut(2, "partial_success"))
 
 
-def test_what_a_collector_leaves_out_stands_in_the_books(server: Backend, scene: Scene):
+def test_row_108_what_a_collector_leaves_out_stands_in_the_books(server: Backend, scene: Scene):
     collector = Collector(takes=lambda record: not record.body.startswith("a.log 1"))
     server.answers(collector)
     messages = scene.write("a.log", 100)

@@ -146,7 +146,7 @@ def test_row_26_a_link_that_moves_to_a_new_target_while_the_old_one_is_written(s
     stage.verdict().assert_exact()
 
 
-def test_rows_27_and_s36_a_file_that_may_not_be_read_yet(stage: Stage):
+def test_row_27_s36_and_row_63_of_the_bad_inputs_a_file_that_may_not_be_read_yet(stage: Stage):
     log = stage.log("secret.log")
     log.write(5)
     other = stage.log("other.log")
@@ -174,7 +174,9 @@ def without_root_rights() -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize("kind", ["folder", "fifo", "socket", "loop", "dangling"])
-def test_row_29_things_that_are_no_regular_files_are_left_aside(stage: Stage, kind: str):
+def test_row_29_and_row_55_of_the_bad_inputs_things_that_are_no_regular_files_are_left_aside(
+    stage: Stage, kind: str
+):
     thing = stage.logs / "a.log"
     if kind == "folder":
         thing.mkdir()
@@ -241,7 +243,7 @@ SHOWN = {
 }
 
 
-def test_row_31_names_of_any_bytes(stage: Stage):
+def test_row_31_and_row_61_of_the_bad_inputs_names_of_any_bytes(stage: Stage):
     folder = os.fsencode(stage.logs)
     for number, name in enumerate(NAMES):
         with open(folder + b"/" + name, "wb") as file:

@@ -58,7 +58,9 @@ def plant_links(logs: Path, secrets: Path) -> int:
 
 
 @pytest.mark.parametrize("when", ["before the start", "after the start"])
-def test_t1_and_row_54_no_link_is_followed_at_any_level(stage: Stage, secrets: Path, when: str):
+def test_t1_and_row_54_of_the_bad_inputs_no_link_is_followed_at_any_level(
+    stage: Stage, secrets: Path, when: str
+):
     live = stage.log("live.log")
     live.write(5)
     planted = plant_links(stage.logs, secrets) if when == "before the start" else 0
@@ -193,7 +195,9 @@ def test_a_regular_file_in_the_place_of_a_fifo_is_found(stage: Stage):
     [(6000, 1500), pytest.param(200_000, 100_000, marks=LONG)],
     ids=["6,000", "200,000"],
 )
-def test_t6_and_row_62_more_names_than_the_limit(stage: Stage, names: int, limit: int):
+def test_t6_and_row_62_of_the_bad_inputs_more_names_than_the_limit(
+    stage: Stage, names: int, limit: int
+):
     for number in range(names):
         path = stage.logs / f"{number:06}.log"
         path.write_bytes(b"old %d\n" % number)

@@ -302,7 +302,7 @@ def test_s27_one_byte_without_newline(stage: Stage):
     stays(lambda: stage.backend.messages == ["x"], 0.5)
 
 
-def test_rows_67_and_56_of_the_bad_inputs_and_t4_two_names_of_one_file(stage: Stage):
+def test_row_67_and_row_56_of_the_bad_inputs_and_t4_two_names_of_one_file(stage: Stage):
     log = stage.log()
     log.write(5)
     os.link(log.path, stage.logs / "b.log")

@@ -178,7 +178,7 @@ def test_row_79_a_byte_order_mark_is_taken_off_or_kept_but_the_line_is_whole(sta
 
 
 @pytest.mark.parametrize("text_encoding", ["utf-16-le", "utf-16-be", "latin-1"])
-def test_s38_other_encodings_lose_no_byte(stage: Stage, text_encoding: str):
+def test_row_80_and_s38_other_encodings_lose_no_byte(stage: Stage, text_encoding: str):
     content = "größe 1\ngröße 2\n".encode(text_encoding)
     (stage.logs / "a.log").write_bytes(content)
     stage.run_to_end()
@@ -203,7 +203,7 @@ def covered(record: dict[str, Any]) -> range:
     return range(start, start + len(raw(record)))
 
 
-def test_rows_65_of_the_bad_inputs_and_t21_a_line_with_every_byte_is_one_record(stage: Stage):
+def test_row_65_of_the_bad_inputs_and_t21_a_line_with_every_byte_is_one_record(stage: Stage):
     every = bytes(byte for byte in range(1, 256) if byte != 10) + b"\x00end"
     forged = b'{"k8s.namespace.name":"kube-system"}\r{"message":"forged"}'
     (stage.logs / "a.log").write_bytes(every + b"\n" + forged + b"\n")
@@ -255,7 +255,7 @@ HARD_JSON = {
 }
 
 
-def test_rows_82_and_66_of_the_bad_inputs_hard_json_arrives_as_text_at_least(stage: Stage):
+def test_row_82_and_row_66_of_the_bad_inputs_hard_json_arrives_as_text_at_least(stage: Stage):
     content = b"".join(line + b"\n" for line in HARD_JSON.values())
     source = {"format": "json"}
     records = shipped(
@@ -274,7 +274,7 @@ def test_rows_82_and_66_of_the_bad_inputs_hard_json_arrives_as_text_at_least(sta
     assert not errors & {"empty", "long key"}
 
 
-def test_rows_67_of_the_bad_inputs_and_t15_a_line_cannot_forge_our_keys(stage: Stage):
+def test_row_67_of_the_bad_inputs_and_t15_a_line_cannot_forge_our_keys(stage: Stage):
     forged = {
         "message": "m",
         "namespace": "kube-system",
@@ -362,7 +362,7 @@ def test_row_83_empty_lines_that_are_kept_are_records(stage: Stage):
     assert len({record["id"] for record in stage.backend.records}) == 20_000
 
 
-def test_rows_57_of_the_bad_inputs_and_t5_a_sparse_tebibyte(stage: Stage):
+def test_row_57_of_the_bad_inputs_and_t5_a_sparse_tebibyte(stage: Stage):
     live = stage.log("live.log")
     sparse(stage.logs / "hole.log", 1 << 40)
     sidecar = stage.started()

@@ -18,7 +18,7 @@ def test_row_1_lines_that_are_there_at_the_start_arrive(stage: Stage):
     stage.verdict().assert_exact()
 
 
-def test_row_2_a_file_made_after_the_start_arrives_from_its_first_line(stage: Stage):
+def test_rows_2_and_5_a_file_made_after_the_start_arrives_from_its_first_line(stage: Stage):
     stage.started()
     stage.log().write(10)
 
@@ -98,7 +98,7 @@ def test_row_11_a_thousand_lines_in_one_write_arrive_in_order(stage: Stage):
 
 
 @pytest.mark.parametrize("live", [False, True], ids=["row 12 existing", "row 13 live"])
-def test_ten_files_of_a_hundred_lines_each(stage: Stage, live: bool):
+def test_rows_12_and_13_ten_files_of_a_hundred_lines_each(stage: Stage, live: bool):
     logs = [stage.log(f"{number}.log") for number in range(10)]
     if live:
         stage.started()

@@ -182,7 +182,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_rows_98_and_s15_hurt_state_never_costs_a_line(
+def test_row_98_s15_and_row_71_of_the_bad_inputs_hurt_state_never_costs_a_line(
     stage: Stage, damage: Callable[[Path], object]
 ):
     logs = [stage.log(f"{name}.log") for name in "abc"]
