@@ -70,6 +70,7 @@ class Body:
         self._library: Library | None = library()
         self._job = Job()
         self._memory = _reserve(capacity + _SLACK)
+        self._address = _address(self._memory)
 
     def __enter__(self) -> "Body":
         return self
@@ -180,7 +181,7 @@ class Body:
         while True:
             job.size, job.capacity = self.size, len(self._memory)
             job.last_second, job.last_nano = divmod(after, SECOND)
-            job.out = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
+            job.out = self._address
             if encode_by_c(native, records, template, job) != NEED_ROOM:
                 break
             self._make_room(job.needed + _SLACK)
@@ -195,10 +196,15 @@ class Body:
         larger[: self.size] = self._memory[: self.size]
         # The old memory lives on while somebody has a view of it.
         self._memory = larger
+        self._address = _address(larger)
 
 
 def _reserve(capacity: int) -> mmap.mmap:
     return mmap.mmap(-1, capacity, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+
+
+def _address(memory: mmap.mmap) -> int:
+    return ctypes.addressof(ctypes.c_char.from_buffer(memory))
 
 
 def _with_parsed_as(records: Records, template: Template) -> Records:

@@ -288,6 +288,8 @@ def _without(pieces: list[memoryview], sent: int) -> list[memoryview]:
 
 def early_bytes(connection: socket.socket) -> bytes | None:
     """Return what is there to read without waiting: b"" at the end, None where there is nothing."""
+    if not poll(connection, select.POLLIN, 0) and not _has_more(connection):
+        return None  # without an exception, which costs more than the question
     connection.settimeout(0)
     try:
         return connection.recv(64 * 1024)
@@ -296,6 +298,12 @@ def early_bytes(connection: socket.socket) -> bytes | None:
     except OSError as error:
         # A TLS connection that has only a session ticket to read wants more of it.
         return None if type(error).__name__ in _TLS_WAITS else b""
+
+
+def _has_more(connection: socket.socket) -> bool:
+    """Return whether TLS has read bytes that nobody has asked for yet."""
+    pending = getattr(connection, "pending", None)
+    return pending is not None and pending() > 0
 
 
 def poll(connection: socket.socket, events: int, seconds: float) -> int:

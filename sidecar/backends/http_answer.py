@@ -25,7 +25,7 @@ _PLAIN_HEAD = re.compile(
 _HEADER = re.compile(r"[!#-'*+.0-9A-Z^-z|~-]+: [ -~]*")
 _TARGET = re.compile(r"/[!-~]*")
 _HEAD_END = b"\r\n\r\n"
-_READ = 64 * 1024
+_READ = 16 * 1024
 
 
 class ProtocolError(Exception):
@@ -49,11 +49,25 @@ def request_head(target: str, headers: Sequence[tuple[str, str]], length: int) -
     Raises:
         ValueError: a header or the target could be taken for more than one line.
     """
-    lines = [f"{name}: {value}" for name, value in headers]
-    if not _TARGET.fullmatch(target) or not all(map(_HEADER.fullmatch, lines)):
-        raise ValueError("request: got a target or header that is not one line of printable ASCII")
-    whole = (f"POST {target} HTTP/1.1", *lines, f"Content-Length: {length}", "", "")
+    lines = [_header_line(*header) for header in headers]
+    whole = (_request_line(target), *lines, f"Content-Length: {length}", "", "")
     return "\r\n".join(whole).encode("ascii")
+
+
+@lru_cache(maxsize=64)
+def _request_line(target: str) -> str:
+    if not _TARGET.fullmatch(target):
+        raise ValueError("request: got a target that is not one line of printable ASCII")
+    return f"POST {target} HTTP/1.1"
+
+
+@lru_cache(maxsize=64)
+def _header_line(name: str, value: str) -> str:
+    """Return a header; most are the same in every request."""
+    line = f"{name}: {value}"
+    if not _HEADER.fullmatch(line):
+        raise ValueError("request: got a header that is not one line of printable ASCII")
+    return line
 
 
 class AnswerReader:
