@@ -5,6 +5,7 @@ is *taken*: no other worker gets anything of it until `settle` or `give_back`.
 """
 
 import errno
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -126,6 +127,19 @@ class Backlog:
                     look.cursor.reading = None
                 self._free(look.cursor)
 
+    def put_off(self, block: Block, seconds: float | None) -> None:
+        """Look at a file again after so long only, though it grows; None: never again.
+
+        It was given back: nobody has it in hand.
+        """
+        look = _look_of(block)
+        cursor = look.cursor
+        with self._lock:
+            if cursor.turn == Turn.TAKEN or look.generation != cursor.file.generation:
+                return
+            reading = cursor.reading = Reading(cursor)
+            reading.put_off_until = math.inf if seconds is None else self._known.clock() + seconds
+
     def wait(self, seconds: float | None) -> bool:
         """Wait until something is ready, or `wake`, at most `seconds`; return `ready()`."""
         deadline = None if seconds is None else time.monotonic() + seconds
@@ -218,6 +232,8 @@ class Backlog:
             if cursor.reading is None:
                 cursor.reading = Reading(cursor)
             reading = cursor.reading
+            if reading.put_off_until and self._is_put_off(reading):
+                return None
             if self._last and file.final is not None and reading.place.position >= file.final:
                 reading.stamp, reading.due = file.stamp, 0.0
                 return None
@@ -422,6 +438,15 @@ class Backlog:
         if reading.second_at == 0:
             reading.second_at = now + SECOND_LOOK_SECONDS
         return min(due, reading.second_at)
+
+    def _is_put_off(self, reading: Reading) -> bool:
+        """Return whether a file that was put off has still to wait; the lock is held."""
+        if self._known.clock() < reading.put_off_until:
+            reading.failures += 1
+            reading.due = 0.0 if reading.put_off_until == math.inf else reading.put_off_until
+            return True
+        reading.put_off_until, reading.failures = 0.0, 0
+        return False
 
     def _tail_seconds(self, file: SourceFile) -> float:
         """Return how long an unterminated line of a file waits for its end."""

@@ -17,6 +17,7 @@ Nothing waits in memory but the batches in flight: the file is the queue.
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -43,6 +44,9 @@ _DRAIN_LOOK_SECONDS = 0.1
 FIRST_PAUSE_SECONDS = 2.0
 MAX_PAUSE_SECONDS = 60.0
 """Before a worker takes the place of one that ended by a fault of ours: doubled up to here."""
+MAX_CRASHES_UNTIL_EOF = 3
+MAX_FAILURES = 1000
+"""Files of which it is remembered that workers failed at them."""
 
 
 @dataclass(slots=True, eq=False)
@@ -53,6 +57,8 @@ class Hand:
     """Taken, and not settled."""
     lines: int = 0
     """Of those blocks, that are in a batch."""
+    at: Block | None = None
+    """The one whose records are being made: if that fails, the worker fails at it."""
 
 
 class Shipper:
@@ -77,6 +83,8 @@ class Shipper:
         self._given_up = False
         self._crashes = 0
         """Faults of ours in a row."""
+        self._failures: Counter[str] = Counter()
+        """File → how often a worker failed at making its records."""
 
     def start(self) -> bool:
         """Start the first worker; the others come when there is work for them.
@@ -103,20 +111,19 @@ class Shipper:
                 return False
         return True
 
-    def _work(self) -> None:
+    def _work(self, hand: Hand) -> None:
         """The body of one worker."""
         try:
-            self._carry_all()
+            self._carry_all(hand)
         finally:
             with self._starting:
                 self._running -= 1
 
-    def _carry_all(self) -> None:
+    def _carry_all(self, hand: Hand) -> None:
         """Carry batch after batch until there will be no other."""
         sender = self._way.backend.sender()
         body = Body(self._limits.batch_bytes)
         delivery = Delivery(self._way, sender)
-        hand = Hand()
         try:
             while self._carry(delivery, body, hand):
                 self._crashes = 0
@@ -124,6 +131,8 @@ class Shipper:
             # Given up, or a fault of ours: the files are free again, nothing of them is settled.
             self._way.figures.given_back(hand.lines - delivery.settled_lines)
             self.backlog.give_back(hand.blocks)
+            if hand.at is not None:
+                self._put_off(hand.at)
             sender.close()
 
     def _carry(self, delivery: Delivery, body: Body, hand: Hand) -> bool:
@@ -151,14 +160,28 @@ class Shipper:
             self._way.figures.settled(batch.file_bytes, time.monotonic() - started_at)
         return True
 
-    def _crashed(self, error: Exception) -> None:
+    def _put_off(self, block: Block) -> None:
+        """Leave a file alone at which a worker failed, longer each time: others go on."""
+        file = block.facts.file
+        self._failures[file] += 1
+        times = self._failures[file]
+        over = self._way.ending.draining and times >= MAX_CRASHES_UNTIL_EOF
+        self.backlog.put_off(block, None if over else pause_after(times))
+        if len(self._failures) > MAX_FAILURES:
+            self._failures.clear()
+
+    def _crashed(self, hand: Hand) -> None:
         """A fault of ours ended a worker: another one takes its place, later each time."""
-        del error
-        self._crashes += 1
-        while not self._way.ending.stop.wait(pause_after(self._crashes)):
+        if hand.at is None:
+            self._crashes += 1
+        if self._way.ending.until_eof and self._crashes >= MAX_CRASHES_UNTIL_EOF:
+            self._given_up = True  # such a run has to end
+            return
+        pause = 0.0 if hand.at is not None else pause_after(self._crashes)
+        while hand.at is not None or not self._way.ending.stop.wait(pause):
             if self._start_worker():
                 return
-            self._crashes += 1
+            hand.at, pause = None, MAX_PAUSE_SECONDS
 
     def _collect(self, body: Body, hand: Hand) -> Batch:
         """Wait for lines and return a batch of them, encoded in `body`.
@@ -204,9 +227,11 @@ class Shipper:
             if block is None:
                 break
             hand.blocks.append(block)
+            hand.at = block
             records = self._transform(block)
             before = body.size
             count = self._way.backend.append(body, records, limit) if records.count else 0
+            hand.at = None
             full = count < records.count
             if full and count == 0:
                 break  # not even one record fits: the block is read again for the next batch
@@ -259,7 +284,9 @@ class Shipper:
             if block is None:
                 return None
             hand.blocks.append(block)
+            hand.at = block
             records = self._transform(block)
+            hand.at = None
             hand.lines += self._use(block, records)
         batch = Batch()
         if records.count:
@@ -290,7 +317,12 @@ class Shipper:
             if self._running >= self._limits.in_flight:
                 return True
             self._running += 1
-            worker = Worker(f"{self.name}-{self._running}", self._work, on_crash=self._crashed)
+            hand = Hand()
+            worker = Worker(
+                f"{self.name}-{self._running}",
+                lambda: self._work(hand),
+                on_crash=lambda _: self._crashed(hand),
+            )
             alive = [each for each in self._workers if each.alive]
             try:
                 self._workers = [*alive, worker.start()]

@@ -262,6 +262,7 @@ class Reading:
         "held_bytes",
         "looked_at",
         "place",
+        "put_off_until",
         "room",
         "second_at",
         "stamp",
@@ -288,11 +289,14 @@ class Reading:
         """Bytes of NULs at the end of the file that count as not written yet."""
         self.failures = 0
         """Attempts to open or read the file that failed, since the last that did not."""
+        self.put_off_until = 0.0
+        """Monotonic time until which nothing makes it ready, for a fault of ours; 0 for none."""
 
     def is_idle(self) -> bool:
         """Return whether nothing is lost if this is made anew."""
         place = self.place
-        return not (self.held or self.room or self.failures or place.probed > place.position)
+        kept = self.held or self.room or self.failures or self.put_off_until
+        return not (kept or place.probed > place.position)
 
 
 class Look:

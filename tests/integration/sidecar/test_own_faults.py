@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.files import append
 from tests.integration.sidecar.stage import Stage
 from tests.sidecar_process import ROOT
 
@@ -32,6 +33,18 @@ def look_or_not(discovery):
     return look(discovery)
 
 Discovery.look_everywhere = look_or_not
+"""
+FAILING_TRANSFORM = """
+from sidecar.pipeline import Shipper
+
+transform = Shipper._transform
+
+def transform_or_not(shipper, block):
+    if b"poison" in block.data:
+        raise ZeroDivisionError
+    return transform(shipper, block)
+
+Shipper._transform = transform_or_not
 """
 
 
@@ -66,6 +79,30 @@ def test_threads_that_cannot_be_had_at_first_cost_time_and_no_line(stage: Stage,
     assert sidecar.stop() == 0
 
     stage.verdict().assert_exact()
+
+
+def test_a_file_that_no_worker_survives_holds_up_no_other(stage: Stage):
+    append(stage.logs / "bad.log", b"poison\n")
+    log = stage.log()
+    log.write(300)
+    limits = {"batch_bytes": 20_000}
+    sidecar = stage.started(environ=with_fault(stage.folder, FAILING_TRANSFORM), limits=limits)
+    stage.settle()
+    log.write(300)
+    stage.settle()
+    assert sidecar.stop() == 1
+
+    assert sidecar.said("left behind")[0]["lines_left"] == {"main": 1}
+    stage.judge.verdict().assert_exact()
+
+
+def test_until_eof_ends_though_no_worker_survives_a_file(stage: Stage):
+    append(stage.logs / "bad.log", b"poison\n")
+    environ = with_fault(stage.folder, FAILING_TRANSFORM)
+    sidecar = stage.sidecar(environ=environ, flags=("--until-eof",), metrics=None)
+
+    assert sidecar.run() == 1
+    assert sidecar.said("left behind")[0]["lines_left"] == {"main": 1}
 
 
 def test_metrics_for_which_there_is_no_thread_are_said_and_lines_flow(stage: Stage):
