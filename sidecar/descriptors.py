@@ -97,14 +97,15 @@ class Descriptors:
         """Return the file to close: of the oldest, one that nobody needs, else any with a name."""
         fallback = None
         for looked_at, file in enumerate(self._open):
-            if file.pins or not _has_name(file):
-                continue
-            if fallback is None:
-                fallback = file
-            if looked_at >= _LOOKED_AT:
+            if fallback is not None and looked_at >= _LOOKED_AT:
                 break
-            if file.status == Status.NAMED and not file.is_owed():
+            needed = file.status != Status.NAMED or file.is_owed()
+            # One that is needed is no better than the first of these: only that is asked for.
+            if file.pins or (needed and fallback is not None) or not _has_name(file):
+                continue
+            if not needed:
                 return file
+            fallback = file
         return fallback
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from tests.fakes.backend import Backend, Request
 from tests.fakes.files import Log
 from tests.judge import Judge, Ledger, Verdict
-from tests.sidecar_process import PATIENCE, Sidecar, eventually, free_port
+from tests.sidecar_process import PATIENCE, ROOT, Sidecar, eventually, free_port
 
 LIMITS: dict[str, Any] = {
     "batch_seconds": 0.02,
@@ -190,6 +190,14 @@ def _is_plain(line: bytes) -> bool:
 def _close_quietly(log: Log) -> None:
     with contextlib.suppress(OSError):
         os.close(log.descriptor)
+
+
+def with_code(folder: Path, code: str) -> dict[str, str]:
+    """Return the environment of a process in which `code` runs before anything else."""
+    place = folder / "site"
+    place.mkdir()
+    (place / "sitecustomize.py").write_text(code)
+    return {"PYTHONPATH": f"{place}:{ROOT}"}
 
 
 def count_replays(backend: Backend) -> int:

@@ -1,12 +1,9 @@
 """What becomes of the process when something of its own fails: no thread ends for good."""
 
-from pathlib import Path
-
 import pytest
 
 from tests.fakes.files import append
-from tests.integration.sidecar.stage import Stage
-from tests.sidecar_process import ROOT
+from tests.integration.sidecar.stage import Stage, with_code
 
 NO_THREAD = """
 import threading
@@ -48,16 +45,8 @@ Shipper._transform = transform_or_not
 """
 
 
-def with_fault(folder: Path, code: str) -> dict[str, str]:
-    """Return the environment of a process in which `code` runs before anything else."""
-    place = folder / "site"
-    place.mkdir()
-    (place / "sitecustomize.py").write_text(code)
-    return {"PYTHONPATH": f"{place}:{ROOT}"}
-
-
 def test_a_look_at_the_files_that_fails_is_followed_by_others(stage: Stage):
-    sidecar = stage.started(environ=with_fault(stage.folder, FAILING_SCAN))
+    sidecar = stage.started(environ=with_code(stage.folder, FAILING_SCAN))
     log = stage.log()
     log.write(3)
     stage.settle()
@@ -69,7 +58,7 @@ def test_a_look_at_the_files_that_fails_is_followed_by_others(stage: Stage):
 
 @pytest.mark.parametrize("refusals", [1, 2, 3, 4, 5])
 def test_threads_that_cannot_be_had_at_first_cost_time_and_no_line(stage: Stage, refusals: int):
-    environ = with_fault(stage.folder, NO_THREAD % refusals)
+    environ = with_code(stage.folder, NO_THREAD % refusals)
     for name in ("a.log", "b.log"):
         stage.log(name).write(2000)
     sidecar = stage.sidecar(environ=environ, limits={"batch_bytes": 20_000}, metrics=None).start()
@@ -86,7 +75,7 @@ def test_a_file_that_no_worker_survives_holds_up_no_other(stage: Stage):
     log = stage.log()
     log.write(300)
     limits = {"batch_bytes": 20_000}
-    sidecar = stage.started(environ=with_fault(stage.folder, FAILING_TRANSFORM), limits=limits)
+    sidecar = stage.started(environ=with_code(stage.folder, FAILING_TRANSFORM), limits=limits)
     stage.settle()
     log.write(300)
     stage.settle()
@@ -98,7 +87,7 @@ def test_a_file_that_no_worker_survives_holds_up_no_other(stage: Stage):
 
 def test_until_eof_ends_though_no_worker_survives_a_file(stage: Stage):
     append(stage.logs / "bad.log", b"poison\n")
-    environ = with_fault(stage.folder, FAILING_TRANSFORM)
+    environ = with_code(stage.folder, FAILING_TRANSFORM)
     sidecar = stage.sidecar(environ=environ, flags=("--until-eof",), metrics=None)
 
     assert sidecar.run() == 1
@@ -107,7 +96,7 @@ def test_until_eof_ends_though_no_worker_survives_a_file(stage: Stage):
 
 def test_metrics_for_which_there_is_no_thread_are_said_and_lines_flow(stage: Stage):
     stage.log().write(3)
-    sidecar = stage.sidecar(environ=with_fault(stage.folder, NO_THREAD % 3)).start()
+    sidecar = stage.sidecar(environ=with_code(stage.folder, NO_THREAD % 3)).start()
     stage.settle()
     assert sidecar.stop() == 0
 

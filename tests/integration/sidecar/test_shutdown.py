@@ -13,7 +13,7 @@ import pytest
 
 from tests.fakes.backend import OK, Answer, status
 from tests.fakes.files import append
-from tests.integration.sidecar.stage import Stage
+from tests.integration.sidecar.stage import Stage, with_code
 from tests.sidecar_process import ROOT, eventually, stays
 
 
@@ -103,6 +103,45 @@ def test_s19_state_is_saved_at_once_and_one_attempt_made_even_while_it_waits(sta
     assert sidecar.stop() == 0, sidecar.tail()
 
     stage.judge.verdict().assert_exact()
+
+
+SEEN_SYNCS = """
+import os
+from sidecar.checkpoint import Checkpoint
+
+Checkpoint.__init__.__kwdefaults__["sync_seconds"] = 3600
+fsync = os.fsync
+
+def noted_fsync(descriptor):
+    fsync(descriptor)
+    with open(%r, "a") as file:
+        file.write(os.readlink(f"/proc/self/fd/{descriptor}") + "\\n")
+
+os.fsync = noted_fsync
+"""
+
+
+def test_s19_state_outlives_the_node_from_the_signal_on_while_a_backend_hangs(stage: Stage):
+    synced = stage.folder / "synced"
+    synced.touch()
+    log = stage.log()
+    log.write(5)
+    sidecar = stage.started(environ=with_code(stage.folder, SEEN_SYNCS % str(synced)))
+    stage.settle()
+    stage.settled_in_sidecar(sidecar)
+    stage.backend.answers(Answer(hang=True))
+    log.write(5)
+    eventually(lambda: sidecar.metric("sidetail_lines_in_flight") == 5, "it hangs")
+    before = synced.read_text().count("/journal\n")
+    sidecar.send_signal(signal.SIGTERM)
+    eventually(lambda: synced.read_text().count("/journal\n") > before, "the journal is synced")
+
+    assert sidecar.running
+    stage.backend.answers(OK)
+    sidecar.kill()
+    sidecar.start()
+
+    stage.verdict().assert_exact()
 
 
 def test_s19_killed_two_seconds_after_the_signal(stage: Stage):
