@@ -203,3 +203,38 @@ def test_a_file_has_its_entry_before_anything_of_it_is_sent(desk: Desk):
 
     (saved,) = _journal(desk).files.values()
     assert saved.first == f"{desk.logs}/a.log"
+
+
+def test_a_file_whose_beginning_alone_was_rewritten_is_another_content(desk: Desk):
+    desk.append("a.log", b"".join(b"line %d\n" % number for number in range(1000)))
+    desk.files.scan()
+    first = desk.backlog.take(1 << 16)
+    assert first is not None
+    desk.settle(first)
+    with (desk.logs / "a.log").open("r+b") as file:
+        file.write(b"LINE")
+    desk.append("a.log", b"last\n")
+    desk.files.scan()
+
+    again = desk.backlog.take(1 << 16)
+    assert again is not None
+    assert again.start == 0
+    assert again.data.startswith(b"LINE 0\nline 1\n")
+    assert again.data.endswith(b"last\n")
+    assert again.facts.file != first.facts.file
+    desk.settle(again)
+
+
+def test_room_that_the_app_fills_later_makes_no_other_content_of_its_file(desk: Desk):
+    desk.append("a.log", b"one\n" + bytes(4000))
+    desk.files.scan()
+    assert desk.take() == b"one\n"
+    with (desk.logs / "a.log").open("r+b") as file:
+        file.seek(4)
+        file.write(b"two\n")
+    desk.files.scan()
+
+    assert desk.take() == b"two\n"
+    desk.pass_by(60)
+    assert desk.take() is None
+    assert desk.backlog.backlog_bytes() == 0
