@@ -92,3 +92,12 @@ def test_a_long_line_after_a_hole_is_found_where_nothing_changed(file: int):
     assert isinstance(found, Lines)
     assert found.start == len(OLD) + 100_000
     assert found.data == b"x" * 100_000 + b"\n"
+
+
+@pytest.mark.parametrize("size", [0, 10, 1500, 2900, 2999])
+def test_a_file_that_ends_before_the_place_of_reading_has_another_content(file: int, size: int):
+    place = Place()
+    place.go_to(3000, OLD[3000 - 1024 : 3000])
+    os.ftruncate(file, size)
+
+    assert isinstance(_read(file, place), Changed)
