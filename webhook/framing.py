@@ -144,7 +144,11 @@ class Framing:
             rendered += self._http.send(h11.Data(data=response.body)) or b""
         rendered += self._http.send(h11.EndOfMessage()) or b""
         ends = self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE
-        if not ends:
+        if ends:
+            # The connection may live on for a while, to be told of the answer: not its body.
+            self._reading = None
+            self._waiting = bytearray()
+        else:
             self._begin_next()
         return rendered, ends
 

@@ -151,12 +151,12 @@ def test_many_large_bodies_at_once_are_shed_before_they_fill_the_memory(own_webh
 
     own_webhook.forget_peak()
     before = own_webhook.rss_bytes()
-    found = at_once(24, act)
+    found = at_once(60, act)
 
     # A client that goes on sending for more than two seconds after its 503 may lose it.
     assert {tuple(one) for one in found} <= {(200,), (503,), ()}, found
     assert [200] in found
-    assert own_webhook.peak_bytes() - before < 100 * MIB
+    assert own_webhook.peak_bytes() - before < 140 * MIB
     assert own_webhook.post(review_of()).status == 200
 
 
