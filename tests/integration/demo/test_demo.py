@@ -34,9 +34,13 @@ def _start(tmp_path: Path, *arguments: str) -> "subprocess.Popen[str]":
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        # A run in the background of a script ignores Ctrl-C, and so would what it starts.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=_take_ctrl_c,  # noqa: PLW1509 - one call of the C library, nothing of Python's
     )
+
+
+def _take_ctrl_c() -> None:
+    """A run in the background of a script ignores it, and so would what it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _run(tmp_path: Path, *arguments: str) -> tuple[int, str, str]:
