@@ -29,7 +29,10 @@ def ndjson_template(facts: FileFacts) -> Template:
             b"{" + _members(facts.source) + path + b',"time":"',
             Time(),
             b'","id":"' + facts.file.encode("ascii") + b"-",
-            *_OF_EVERY_FILE,
+            Offset(),
+            b'","offset":',
+            Offset(),
+            *_FACTS,
         ]
     )
 
@@ -50,12 +53,16 @@ _OURS = {
 }
 
 
-def _of_every_file() -> tuple[Part, ...]:
+def json_facts(*, severity: str, raw: str) -> tuple[Part, ...]:
+    """Return the members for what each record says itself, up to the object's end and a newline.
+
+    Args:
+        severity: the key of the severity.
+        raw: the key of the bytes of a message that is not UTF-8.
+    """
+    key = b"," + json_text(severity) + b":"
     return (
-        Offset(),
-        b'","offset":',
-        Offset(),
-        Severity([b',"severity":' + json_text(name) for name in record.SEVERITIES]),
+        Severity([key + json_text(name) for name in record.SEVERITIES]),
         IoStream(b',"log.iostream":"stdout"', b',"log.iostream":"stderr"'),
         Truncated(b',"truncated":'),
         Parsed(b',"parsed":'),
@@ -63,7 +70,7 @@ def _of_every_file() -> tuple[Part, ...]:
         b',"message":"',
         Message(),
         b'"',
-        RawMessage(b',"message.raw":"', b'"'),
+        RawMessage(b"," + json_text(raw) + b':"', b'"'),
         b"}\n",
     )
 
@@ -101,4 +108,4 @@ def _members(source: Source) -> bytes:
     return b"".join(json_text(key) + b":" + json_text(value) + b"," for key, value in members)
 
 
-_OF_EVERY_FILE = _of_every_file()
+_FACTS = json_facts(severity=record.SEVERITY, raw=record.MESSAGE_RAW)

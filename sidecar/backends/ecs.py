@@ -4,9 +4,12 @@ Where the schema has no name, the one that Elastic's own shippers use for Kubern
 else OpenTelemetry's as it is. Source: Elastic Common Schema 8.11; Beats, "Kubernetes fields".
 """
 
+from functools import lru_cache
+
 from contract import record
 from sidecar.block import FileFacts
 from sidecar.ndjson import json_text
+from sidecar.settings import Source
 
 _NAMES = {
     "k8s.cluster.name": "orchestrator.cluster.name",
@@ -37,9 +40,15 @@ def ecs_constants(facts: FileFacts) -> bytes:
     The author's fields are `labels`; dots in their keys and in the keys of pod labels become `_`
     (a key that has parts and one that is its beginning cannot stand in one index).
     """
-    members: dict[str, object] = {"ecs.version": "8.11.0", "log.file.path": facts.path}
+    path = json_text(facts.path)
+    return b'"ecs.version":"8.11.0","log.file.path":' + path + b"," + _of_source(facts.source)
+
+
+@lru_cache(maxsize=256)
+def _of_source(source: Source) -> bytes:
+    members: dict[str, object] = {}
     pod_labels: dict[str, str] = {}
-    for name, value in facts.source.attributes.items():
+    for name, value in source.attributes.items():
         if name.startswith(_POD_LABEL):
             pod_labels.setdefault(_one_key(name.removeprefix(_POD_LABEL)), value)
             continue
@@ -48,7 +57,7 @@ def ecs_constants(facts: FileFacts) -> bytes:
             members.setdefault(ecs_name, value)
     if pod_labels:
         members["kubernetes.labels"] = pod_labels
-    fields = {_one_key(name): value for name, value in facts.source.fields.items()}
+    fields = {_one_key(name): value for name, value in source.fields.items()}
     if fields:
         members["labels"] = fields
     return b"".join(

@@ -10,7 +10,6 @@ Source: Elasticsearch's reference, "Bulk API"; the Elastic Common Schema 8.11.
 import re
 from urllib.parse import quote
 
-from contract import record
 from runtime.settings import Key, ValueProblem
 from sidecar.backends.answers import Answer, Backend, Sender
 from sidecar.backends.bulk_answer import classify_items
@@ -21,20 +20,9 @@ from sidecar.backends.http_wire import HEADERS, HttpWire, target_of
 from sidecar.backends.templated import TemplateEncoder
 from sidecar.batch import Batch
 from sidecar.block import FileFacts
-from sidecar.ndjson import json_text
+from sidecar.ndjson import json_facts, json_text
 from sidecar.settings import BackendSettings, Settings
-from sidecar.wire import (
-    IoStream,
-    Message,
-    Offset,
-    Parsed,
-    ParseError,
-    RawMessage,
-    Severity,
-    Template,
-    Time,
-    Truncated,
-)
+from sidecar.wire import Offset, Template, Time
 
 SCHEMES = ("http", "https")
 PATH = "/_bulk"
@@ -44,6 +32,7 @@ _FILTER = "filter_path=errors,items.*.status"
 _ITEM_BYTES = 1024
 """Of an answer, for each item, where something on the way removes our filter."""
 _HEAD_BYTES = 64 * 1024
+_FACTS = json_facts(severity="log.level", raw="message_raw")
 
 
 def parse_index(value: object) -> str:
@@ -117,16 +106,7 @@ class ElasticsearchBackend(TemplateEncoder):
                 Time(),
                 b'",' + ecs_constants(facts) + b'"log.offset":',
                 Offset(),
-                Severity([b',"log.level":' + json_text(name) for name in record.SEVERITIES]),
-                IoStream(b',"log.iostream":"stdout"', b',"log.iostream":"stderr"'),
-                Truncated(b',"truncated":'),
-                Parsed(b',"parsed":'),
-                ParseError(b',"parse_error":"', b'"'),
-                b',"message":"',
-                Message(),
-                b'"',
-                RawMessage(b',"message_raw":"', b'"'),
-                b"}\n",
+                *_FACTS,
             ]
         )
 
