@@ -172,16 +172,19 @@ class Shipper:
 
     def _crashed(self, hand: Hand) -> None:
         """A fault of ours ended a worker: another one takes its place, later each time."""
-        if hand.at is None:
+        at_a_file = hand.at is not None
+        if not at_a_file:
             self._crashes += 1
         if self._way.ending.until_eof and self._crashes >= MAX_CRASHES_UNTIL_EOF:
             self._given_up = True  # such a run has to end
             return
-        pause = 0.0 if hand.at is not None else pause_after(self._crashes)
-        while hand.at is not None or not self._way.ending.stop.wait(pause):
+        if at_a_file and self._start_worker():
+            return  # that file is put off, and the others need not wait
+        pause = MAX_PAUSE_SECONDS if at_a_file else pause_after(self._crashes)
+        while not self._way.ending.stop.wait(pause):
             if self._start_worker():
                 return
-            hand.at, pause = None, MAX_PAUSE_SECONDS
+            pause = MAX_PAUSE_SECONDS
 
     def _collect(self, body: Body, hand: Hand) -> Batch:
         """Wait for lines and return a batch of them, encoded in `body`.
