@@ -5,8 +5,8 @@ looked at (never a link-local one). Certificates are always checked unless the o
 otherwise. Redirects are an answer like any other; no body is unpacked; an answer is read up to a
 limit.
 
-Source: RFC 9112. An answer of the plain kind (one Content-Length, nothing odd) is read here, at a
-fifth of what a parser for all kinds costs for each batch; every other one is left to h11.
+Source: RFC 9112. An answer of the plain kind (one Content-Length, nothing odd) is read
+without a parser for all kinds; every other one is left to h11.
 """
 
 import contextlib
