@@ -12,7 +12,7 @@ from webhook.admission import Owner
 from webhook.cluster import Namespace
 from webhook.eligibility import decide
 from webhook.ours import NOTHING_OURS
-from webhook.pod import MalformedPodError, read_pod
+from webhook.pod import MalformedPodError, controller_of, read_pod
 
 Json = Mapping[str, Any]
 
@@ -47,8 +47,5 @@ def may_be_missed(metadata: Json, namespace: Namespace | None) -> bool:
 
 def workload_of(metadata: Json) -> Owner:
     """Return who would hear of the pod: its controlling owner, else the pod itself."""
-    for owner in metadata.get("ownerReferences") or ():
-        if owner.get("controller") is True:
-            parts = (owner.get(key) for key in ("apiVersion", "kind", "name", "uid"))
-            return Owner(*(str(part) for part in parts))
-    return Owner("v1", "Pod", str(metadata.get("name")), str(metadata.get("uid")))
+    controller = controller_of(metadata.get("ownerReferences"))
+    return controller or Owner("v1", "Pod", str(metadata.get("name")), str(metadata.get("uid")))

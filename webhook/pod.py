@@ -122,7 +122,7 @@ def read_pod(pod: Mapping[str, Any], namespace: str) -> Pod:
         namespace=namespace,
         labels=labels,
         annotations=_annotations(raw_annotations, ours),
-        owner=_owner(metadata.get("ownerReferences")),
+        owner=controller_of(metadata.get("ownerReferences")),
         spec=spec,
         containers=authored,
         volumes={raw["name"]: raw for raw in volumes if raw["name"] not in ours.volumes},
@@ -185,7 +185,12 @@ def _annotations(raw: Mapping[str, Any], ours: Ours) -> dict[str, str]:
     return annotations
 
 
-def _owner(value: Any) -> Owner | None:
+def controller_of(value: Any) -> Owner | None:
+    """Return whom `ownerReferences` name as the controller, None for nobody.
+
+    Raises:
+        MalformedPodError: they are none that the API server would take.
+    """
     for reference in _list(value):
         parts = [_text(reference.get(key)) for key in ("apiVersion", "kind", "name", "uid")]
         if reference.get("controller") is True and all(parts):

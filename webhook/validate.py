@@ -71,12 +71,13 @@ def _looked_at(review: Review) -> Json | None:
     metadata = _at(workload, "metadata")
     if not isinstance(workload, dict) or not isinstance(metadata, dict):
         return None
-    if metadata.get("deletionTimestamp") is not None or _is_controlled(metadata):
+    if metadata.get("deletionTimestamp") is not None or is_controlled(metadata):
         return None
     return workload
 
 
-def _is_controlled(metadata: Json) -> bool:
+def is_controlled(metadata: Json) -> bool:
+    """Return whether an object has a controller, whatever else `metadata` holds."""
     owners = metadata.get("ownerReferences")
     return isinstance(owners, list) and any(
         isinstance(owner, dict) and owner.get("controller") is True for owner in owners

@@ -15,7 +15,7 @@ from webhook.doctor.sight import Sight
 from webhook.inject import find_pods
 from webhook.mutate import admit_pod
 from webhook.settings import DEFAULT_CONFIG
-from webhook.validate import WORKLOADS
+from webhook.validate import WORKLOADS, is_controlled
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +55,9 @@ def _workloads(sight: Sight) -> Iterator[Workload]:
 def _is_looked_at(item: Json) -> bool:
     """Return whether it stands for itself, and will make pods."""
     metadata = item["metadata"]
-    owners = metadata.get("ownerReferences") or ()
-    is_controlled = any(owner.get("controller") is True for owner in owners)
     is_over = bool((item.get("status") or {}).get("completionTime"))
     excluded = metadata.get("namespace") in EXCLUDED_NAMESPACES
-    return not (is_controlled or is_over or excluded or metadata.get("deletionTimestamp"))
+    return not (is_controlled(metadata) or is_over or excluded or metadata.get("deletionTimestamp"))
 
 
 def _with_claims(pod: dict[str, Any], item: Json) -> dict[str, Any]:
