@@ -146,23 +146,29 @@ class Body:
         must: int,
         ends: "array[int] | None",
     ) -> int:
-        from sidecar.encode_wheels import encode_each, encode_whole  # not needed beside the C
+        from sidecar.encode_wheels import encodings  # not needed beside the C
 
-        if ends is None and not template.framed:
-            whole, times = encode_whole(records, template, self.last_time)
-            if self.size + len(whole) <= limit or must >= records.count:
-                self.write(whole)
-                self.last_time = times[-1]
-                return records.count
-        encoded, times = encode_each(records, template, self.last_time)
-        places = list(accumulate(map(len, encoded), initial=self.size))[1:]
-        done = records.count
-        while done > must and places[done - 1] > limit:
-            done -= 1
-        self.write(b"".join(encoded[:done]))
-        self.last_time = times[done - 1] if done else self.last_time
-        if ends is not None:
-            ends[:] = array("q", places)
+        done = 0
+        for piece in encodings(records, template, self.last_time):
+            if ends is None and not template.framed:
+                whole = piece.whole()
+                if self.size + len(whole) <= limit or must >= done + piece.count:
+                    self.write(whole)
+                    self.last_time = piece.times[-1]
+                    done += piece.count
+                    continue
+            encoded = piece.each()
+            places = list(accumulate(map(len, encoded), initial=self.size))[1:]
+            if ends is not None:
+                ends[done : done + piece.count] = array("q", places)
+            fitting = piece.count
+            while fitting > max(0, must - done) and places[fitting - 1] > limit:
+                fitting -= 1
+            self.write(b"".join(encoded[:fitting]))
+            self.last_time = piece.times[fitting - 1] if fitting else self.last_time
+            done += fitting
+            if fitting < piece.count:
+                break
         return done
 
     def _append_native(
