@@ -45,6 +45,8 @@ class Status(TypedDict):
     version: str
     collector: str
     outcome: str
+    default_container: str
+    """The one that is meant where none is named, also when others come to stand before it."""
     plan: list[PlanEntry]
     left_out: list[LeftOut]
 

@@ -15,7 +15,8 @@ import jsonpatch
 import yaml
 
 from contract.annotations import INJECT_LABEL, PREFIX, STATUS
-from contract.names import DEFAULT_CONTAINER, MIRROR, SAFE_TO_EVICT
+from contract.names import DEFAULT_CONTAINER, IMAGE_MIRROR, MIRROR, SAFE_TO_EVICT
+from contract.sidecar_config import CONFIG_ENV
 from webhook.admission import Admission
 from webhook.cluster import ClusterFacts, Namespace
 from webhook.mutate import admit_pod
@@ -66,6 +67,10 @@ class Case:
     settings: OperatorConfig
     facts: ClusterFacts
     expect: Json
+    between: list[Json]
+    """The patch of another injector that comes after us; none where it is empty."""
+    then: Json
+    """What is expected after our second run."""
     is_large: bool
     """Its golden patch would be pages of the same."""
 
@@ -82,6 +87,22 @@ class Case:
     def patched(self) -> Json:
         """The case's pod after its patch; not to be changed."""
         return apply(self.pod, self.admission)
+
+    @cached_property
+    def changed(self) -> Json:
+        """The patched pod after the other injector's patch; not to be changed."""
+        changed: Json = jsonpatch.apply_patch(self.patched, self.between)
+        return changed
+
+    @cached_property
+    def second_admission(self) -> Admission:
+        """The admission of what the other injector has made of the pod."""
+        return self.admit(self.changed)
+
+    @cached_property
+    def repaired(self) -> Json:
+        """The pod after our second patch; not to be changed."""
+        return apply(self.changed, self.second_admission)
 
 
 def load_cases() -> list[Case]:
@@ -117,6 +138,8 @@ def _case(document: Json, family: str) -> Case:
             limit_ranges={name: tuple(document.get("limit_range", []))},
         ),
         expect=document["expect"],
+        between=document.get("between", []),
+        then=document.get("then", {}),
         is_large=bool({"many_paths", "many_containers"} & set(document)),
     )
 
@@ -235,9 +258,11 @@ def assert_only_added(before: Any, after: Any, where: str = "") -> None:
     if isinstance(before, dict) and isinstance(after, dict):
         for key, value in before.items():
             assert key in after, f"{where}/{key} is gone"
-            if key == "command" and MIRROR in (after[key] or []) and value != after[key]:
+            if key == "command" and IMAGE_MIRROR in (value or []):
+                assert after[key][: len(value)] == value, f"{where}: what it was told is gone"
+            elif key == "command" and MIRROR in (after[key] or []) and value != after[key]:
                 assert after[key][-len(value or []) or len(after[key]) :] == (value or [])
-            elif key == STATUS:
+            elif key == STATUS or (key == "value" and before.get("name") == CONFIG_ENV):
                 continue
             elif key == SAFE_TO_EVICT:
                 kept = {name.strip() for name in value.split(",") if name.strip()}

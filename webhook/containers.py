@@ -10,14 +10,13 @@ from contract.names import (
     BACKENDS_DIR,
     BIN_DIR,
     BIN_VOLUME,
+    DEFAULT_CONTAINER_ENV,
     EMPTY_VOLUME,
     IMAGE_MIRROR,
     INIT,
     LOGS_DIR,
     LOGS_VOLUME,
     MIRROR,
-    SEED_DIR,
-    SEED_PREFIX,
     SIDECAR,
     STATE_DIR,
     STATE_VOLUME,
@@ -26,12 +25,12 @@ from contract.names import (
     TOKEN_DIR,
     VERSION_ENV,
 )
-from contract.sidecar_config import DOWNWARD_ATTRIBUTES
+from contract.sidecar_config import CONFIG_ENV, DOWNWARD_ATTRIBUTES
 from webhook.directories import show
 from webhook.environment import Row, rename_references
 from webhook.options import Options
 from webhook.planned import NewMount, Place, Plan, stdout_sub_path
-from webhook.pod import Container
+from webhook.seeding import Seed
 from webhook.settings import OperatorConfig
 from webhook.sidecar_document import root_of
 
@@ -57,6 +56,8 @@ class Frame:
     resources: Mapping[str, Mapping[str, str]]
     suffix: str
     """Of the names of our volumes."""
+    default_container: str
+    """The one that is meant where none is named: each of ours says it to a second run."""
 
     def volume(self, name: str) -> str:
         """Return the name of one of our volumes in this pod."""
@@ -76,7 +77,10 @@ class Frame:
         container: Json = {
             "name": name,
             **image,
-            "env": [{"name": VERSION_ENV, "value": VERSION}],
+            "env": [
+                {"name": VERSION_ENV, "value": VERSION},
+                {"name": DEFAULT_CONTAINER_ENV, "value": self.default_container},
+            ],
             "securityContext": context,
             "volumeMounts": [*mounts, token],
         }
@@ -96,10 +100,10 @@ def sidecar(
     options: Options,
     context: Json,
     *,
-    texts: Mapping[str, str],
+    text: str,
     port: int | None,
 ) -> Json:
-    """Return the sidecar; `texts` is its environment, `port` is one that is announced."""
+    """Return the sidecar; `text` is its configuration, `port` is one that is announced."""
     mounts: list[Json] = [{"name": frame.volume(STATE_VOLUME), "mountPath": STATE_DIR}]
     mounts += [_backend_mount(frame, name) for name in with_secret(frame.settings, options)]
     # It deletes files of the log volume only where the author has said so.
@@ -108,7 +112,7 @@ def sidecar(
     container = frame.of_our_image(SIDECAR, context, [*mounts, *places])
     container["command"] = ["python", "-m", "sidecar", "--keep-running"]
     container["env"] += _downward()
-    container["env"] += [{"name": name, "value": text} for name, text in texts.items()]
+    container["env"].append({"name": CONFIG_ENV, "value": text})
     container["env"] += environment
     if port is not None:
         container["ports"] = [{"name": METRICS_PORT_NAME, "containerPort": port, "protocol": "TCP"}]
@@ -206,24 +210,21 @@ def init_container(frame: Frame, plan: Plan, context: Json, *, brings_mirror: bo
     return frame.of_our_image(INIT, context, mounts) | {"command": command}
 
 
-def seed_container(
-    frame: Frame, number: int, new: Sequence[NewMount], app: Container, context: Json
-) -> Json:
-    """Return the container that copies what `app`'s image has under the directories of `new`."""
+def seed_container(frame: Frame, seed: Seed, context: Json) -> Json:
+    """Return the container that copies what an app's image has under directories of its logs."""
     command = [MIRROR, "--seed"]
     mounts: list[Json] = [
         {"name": frame.volume(BIN_VOLUME), "mountPath": BIN_DIR, "readOnly": True}
     ]
-    for place, mount in enumerate(new, 1):
-        target = SEED_DIR if len(new) == 1 else f"{SEED_DIR}/{place}"
+    for mount, target in seed.targets.items():
         command += [escaped(show(mount.directory)), target]
         mounts.append(app_mount(mount) | {"mountPath": target})
     image = {
-        key: app.raw[key]
+        key: seed.app.raw[key]
         for key in ("image", "imagePullPolicy")
-        if app.raw.get(key) and isinstance(app.raw[key], str)
+        if seed.app.raw.get(key) and isinstance(seed.app.raw[key], str)
     }
-    container = frame.container(f"{SEED_PREFIX}{number}", image, context, mounts)
+    container = frame.container(seed.name, image, context, mounts)
     return container | {"command": command}
 
 

@@ -93,7 +93,7 @@ def fit(
 def _skipped(pod: Pod, options: Options, faults: tuple[Fault, ...]) -> Fitted:
     """Return a pod to which nothing but the status is added."""
     plan = Plan(faults=faults)
-    status = status_document(options, plan, LOGS_VOLUME)
+    status = status_document(pod, options, plan, LOGS_VOLUME)
     return _finished(pod, plan, Additions(), status, taken=0)
 
 
@@ -103,7 +103,7 @@ def _within_limits(pod: Pod, options: Options, plan: Plan, setting: Setting) -> 
     while count > 0:
         kept = first_of(plan, count)
         additions = build_additions(pod, options, kept, setting)
-        status = status_document(options, kept, LOGS_VOLUME + setting.suffix)
+        status = status_document(pod, options, kept, LOGS_VOLUME + setting.suffix)
         taken = _cost(additions)
         if fits(status, MAX_PATCH - taken):
             return _finished(pod, kept, additions, status, taken=taken)

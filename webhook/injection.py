@@ -10,23 +10,22 @@ from dataclasses import dataclass, field
 from contract.names import (
     BACKEND_VOLUME_PREFIX,
     BIN_VOLUME,
-    DEFAULT_CONTAINER_ENV,
     EMPTY_VOLUME,
     LOGS_VOLUME,
     STATE_VOLUME,
 )
-from contract.sidecar_config import CONFIG_ENV
 from webhook import containers
 from webhook.cluster import Namespace
 from webhook.containers import Frame, Json
+from webhook.default_container import default_container
 from webhook.identity import choose_identity, seed_context
 from webhook.options import Options
-from webhook.planned import NewMount, Plan
+from webhook.planned import Plan
 from webhook.pod import Pod
 from webhook.quantities import NANO, parse_quantity
+from webhook.seeding import plan_seeds, runs_mirror
 from webhook.settings import OperatorConfig
 from webhook.sidecar_document import build_document, environment_text
-from webhook.stdout import default_container
 
 MIRROR_MAX_BYTES = 10 * 1024 * 1024
 MIRROR_MAX_FILES = 3
@@ -34,9 +33,6 @@ _STATE_SIZE = "256Mi"
 """Checkpoints and quarantine stay far below it; what is more would evict the pod."""
 _BIN_SIZE = "16Mi"
 _EMPTY_SIZE = "1Mi"
-FEW_SEEDS = 4
-"""Directories that get a seeding container each. Where there are more, one copies all of an
-author's container: they start one after the other, and each is a kilobyte of patch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,17 +76,20 @@ class Setting:
 
 def build_additions(pod: Pod, options: Options, plan: Plan, setting: Setting) -> Additions:
     """Return what we want in the pod, but our annotations."""
-    frame = Frame(setting.settings, setting.resources, setting.suffix)
+    default = default_container(pod, options).name
+    frame = Frame(setting.settings, setting.resources, setting.suffix, default)
     by_sidecar = options.choices.collector == "sidecar"
     mirrored = plan.mirrored if by_sidecar else ()
     seeded = plan.mounts if options.choices.seed else ()
-    brings_mirror = bool(mirrored or seeded)
+    brings_mirror = bool(mirrored or seeded) or runs_mirror(pod)
     identity = choose_identity(pod, plan, setting.namespace)
     inits: list[Json] = []
     if brings_mirror or plan.folders:
         context = identity.security_context
         inits.append(containers.init_container(frame, plan, context, brings_mirror=brings_mirror))
-    inits += _seeds(frame, pod, seeded, setting.namespace)
+    for seed in plan_seeds(pod, seeded):
+        context = seed_context(seed.app, pod, setting.namespace)
+        inits.append(containers.seed_container(frame, seed, context))
     ordinary: list[Json] = []
     if by_sidecar:
         sidecar = _sidecar(frame, pod, options, plan, identity.security_context, setting)
@@ -106,7 +105,7 @@ def build_additions(pod: Pod, options: Options, plan: Plan, setting: Setting) ->
         mounts=_mounts(frame, plan, [one.container for one in mirrored]),
         commands=_commands(options, [(one.container, one.command) for one in mirrored]),
         pull_secret=setting.settings.image_pull_secret if ours else None,
-        default_container=default_container(pod, options).name if ordinary else None,
+        default_container=default if ordinary else None,
         warnings=identity.warnings if by_sidecar else (),
     )
 
@@ -115,34 +114,9 @@ def _sidecar(
     frame: Frame, pod: Pod, options: Options, plan: Plan, context: Json, setting: Setting
 ) -> Json:
     document = build_document(pod, options, plan, setting.settings, port=setting.port)
-    texts = {
-        CONFIG_ENV: environment_text(document),
-        DEFAULT_CONTAINER_ENV: default_container(pod, options).name,
-    }
+    text = environment_text(document)
     port = setting.port if setting.announces_port else None
-    return containers.sidecar(frame, plan, options, context, texts=texts, port=port)
-
-
-def _seeds(
-    frame: Frame, pod: Pod, mounts: Sequence[NewMount], namespace: Namespace | None
-) -> list[Json]:
-    seeds = []
-    for number, together in enumerate(_seeded_together(mounts), 1):
-        app = pod.container(together[0].container)
-        if app is not None:
-            context = seed_context(app, pod, namespace)
-            seeds.append(containers.seed_container(frame, number, together, app, context))
-    return seeds
-
-
-def _seeded_together(mounts: Sequence[NewMount]) -> list[list[NewMount]]:
-    """Return the directories by seeding container."""
-    if len(mounts) <= FEW_SEEDS:
-        return [[mount] for mount in mounts]
-    by_container: dict[str, list[NewMount]] = {}
-    for mount in mounts:
-        by_container.setdefault(mount.container, []).append(mount)
-    return list(by_container.values())
+    return containers.sidecar(frame, plan, options, context, text=text, port=port)
 
 
 def _volumes(

@@ -5,18 +5,23 @@ step            what it finds out                               its modules, in 
 2 eligibility   is this pod to be looked at?                    pod, ours, eligibility
 3 options       what is asked for it, by annotations and by     options, choices, values, paths,
                 the operator                                    globs, quantities, yaml_text
-4 plan          which path is reached through which volume,     plan, placing, directories, volumes,
-                whose stdout is mirrored                        environment, stdout, planned
+4 plan          which path is reached through which volume,     plan, default_container, placing,
+                whose stdout is mirrored                        directories, volumes, environment,
+                                                                stdout, planned
 5 injection     what that adds to the pod, and what of it       fitting, obstacles, native,
                 there is room for                               resources, injection, containers,
-                                                                identity, sidecar_document,
-                                                                attributes, status
+                                                                seeding, identity,
+                                                                sidecar_document, attributes, status
 6 patch         what of it is not there yet                     patch
 7 response      what to say                                     faults, shown, response
 
 Steps 2 to 6 are pure functions and stand below; 1 and 7 are called by `admissions`, which `app`
 calls for `server`. The same steps serve `template` (a workload's, for `validate`) and `explanation`
 (offline, for `inject`).
+
+A pod comes here again when another injector has changed it, and as a copy of one that runs. Step 2
+sets apart what we left in it (`ours`), and the same steps plan the author's part once more; what
+the first run decided holds, as `ours` says, and `patch` adds what is not there any more.
 """
 
 from typing import Any

@@ -1,8 +1,14 @@
 """Recognises what an earlier run of ours left in a pod, so that a second run plans the same.
 
-Our containers carry `SIDETAIL_VERSION`. Volumes cannot be marked: they are ours if they have one
-of our names and the pod shows by a container, a wrapped command or the status that we were here.
-Where the author has such a name, all of ours end in `-x2` (`-x3`, …).
+Our containers carry `SIDETAIL_VERSION` and `SIDETAIL_DEFAULT_CONTAINER`. Volumes cannot be marked:
+they are ours if they have one of our names and the pod shows by a container, a wrapped command, a
+mount or the status that we were here. Where the author has such a name, all of ours end in `-x2`
+(`-x3`, …).
+
+Between two runs others change a pod. What the first one decided holds as long as anything tells:
+which container is meant where none is named (here and in `default_container`), what our log volume
+is mounted at (`Container.kept_mounts`, which the plan begins with), what a seeding container
+copies (`seeding`), and which list the sidecar stands in.
 """
 
 import json
@@ -20,6 +26,7 @@ from contract.names import (
     MIRROR,
     OURS,
     ROOT,
+    SEED_PREFIX,
     SIDECAR,
     STATE_VOLUME,
     TOKEN_DIR,
@@ -32,22 +39,8 @@ _VOLUME = re.compile(
     rf"(?:{LOGS_VOLUME}|{STATE_VOLUME}|{BIN_VOLUME}|{EMPTY_VOLUME}|{BACKEND_VOLUME_PREFIX}.+?)"
     r"(-x[0-9]+)?"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """One entry of an earlier plan."""
-
-    container: str
-    stream: str
-    path: str
-    volume: str
-    sub_path: str
-
-    @property
-    def is_new(self) -> bool:
-        """Whether it lies on our own log volume."""
-        return self.sub_path.startswith(f"{self.container}/")
+_LOGS = re.compile(rf"{LOGS_VOLUME}(-x[0-9]+)?")
+_SEED = re.compile(rf"{SEED_PREFIX}[0-9]{{1,4}}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +50,11 @@ class Ours:
     volumes: frozenset[str]
     sidecar_is_native: bool | None
     """Which list the sidecar already stands in; None without one."""
-    planned: tuple[Planned, ...] = ()
-    """What our status says is collected."""
     default_container: str | None = None
-    """The container that was meant where none was named; None where that is not known."""
+    """The container that was meant where none was named, if the pod still has it; None where
+    neither a container of ours nor the status says it."""
+    seeds: tuple[Raw, ...] = ()
+    """The seeding containers, in their order."""
 
 
 NOTHING_OURS = Ours(frozenset(), None)
@@ -101,25 +95,30 @@ def find_ours(
     """Return what is ours among the parts of a raw pod; `status` is our annotation, if any."""
     everyone = (*inits, *apps)
     marked = [container for container in everyone if is_ours(container)]
-    planned = _planned(status)
-    if not marked and not planned and not any(_is_mirrored(one) for one in everyone):
+    document = _document(status)
+    known = [
+        *(name for name, mount, one in _mounts(everyone) if _is_our_mount(mount, one)),
+        *(volume for volume in _planned_volumes(document)),
+    ]
+    is_mirrored = any(_is_mirrored(one) for one in everyone)
+    if not (marked or document or known or is_mirrored):
         return NOTHING_OURS
+    are_there = bool(marked or known or is_mirrored)
     return Ours(
-        volumes=_our_volumes(everyone, volumes, planned),
+        volumes=_our_volumes(everyone, volumes, known) if are_there else frozenset(),
         sidecar_is_native=_sidecar_is_native(inits, apps),
-        planned=planned,
-        default_container=_default_container(marked),
+        default_container=_default_container(marked, document, apps),
+        seeds=tuple(one for one in inits if is_ours(one) and _SEED.fullmatch(one["name"])),
     )
 
 
 def _our_volumes(
-    everyone: Sequence[Raw], volumes: Sequence[Raw], planned: Iterable[Planned]
+    everyone: Sequence[Raw], volumes: Sequence[Raw], known: Sequence[str]
 ) -> frozenset[str]:
-    """Return the names of our volumes, those too that are mounted and have been taken away."""
-    known = [name for name, path, one in _mounts(everyone) if _is_our_path(path, one)]
-    known += [entry.volume for entry in planned if entry.is_new]
-    if not known and not any(is_ours(one) or _is_mirrored(one) for one in everyone):
-        return frozenset()  # an agent of the node that reads stdout alone needs no volume
+    """Return the names of our volumes, those too that are mounted and have been taken away.
+
+    `known` are names that a mount or the status gives away.
+    """
     names = {str(volume["name"]) for volume in volumes}
     suffix = _suffix([*known, *sorted(names, reverse=True)])
     there = {str(volume["name"]) for volume in volumes if _fits(volume, suffix)}
@@ -136,36 +135,51 @@ def _is_mirrored(container: Raw) -> bool:
     )
 
 
-def _planned(status: object) -> tuple[Planned, ...]:
-    """Return the plan of a status of ours; empty if it is none, or planned nothing."""
+def _document(status: object) -> Raw:
+    """Return what a status of ours says; empty if it is none."""
     try:
         document = json.loads(status) if isinstance(status, str) else None
     except (ValueError, RecursionError):
-        return ()
-    plan = document.get("plan") if isinstance(document, dict) else None
-    keys = ("container", "stream", "path", "volume", "subPath")
-    entries = plan if isinstance(plan, list) else []
-    return tuple(
-        Planned(*(str(entry.get(key)) for key in keys))
-        for entry in entries
-        if isinstance(entry, dict)
-    )
+        return {}
+    return document if isinstance(document, dict) else {}
 
 
-def _mounts(containers: Iterable[Raw]) -> Iterator[tuple[str, object, Raw]]:
-    """Yield the volume, the path and the container of each mount."""
+def _planned_volumes(document: Raw) -> Iterator[str]:
+    """Yield our log volume for each entry of an earlier plan that lies on it."""
+    plan = document.get("plan")
+    for entry in plan if isinstance(plan, list) else ():
+        if isinstance(entry, dict) and _is_log_part(
+            entry.get("volume"), entry.get("subPath"), entry.get("container")
+        ):
+            yield str(entry["volume"])
+
+
+def is_own_part(sub_path: object, container: object) -> bool:
+    """Return whether `sub_path` is how we name a container's part of our log volume."""
+    return str(sub_path).startswith(f"{container}/")
+
+
+def _is_log_part(volume: object, sub_path: object, container: object) -> bool:
+    return _LOGS.fullmatch(str(volume)) is not None and is_own_part(sub_path, container)
+
+
+def _mounts(containers: Iterable[Raw]) -> Iterator[tuple[str, Raw, Raw]]:
+    """Yield the volume, the mount itself and the container of each mount."""
     for container in containers:
         listed = container.get("volumeMounts")
         for mount in listed if isinstance(listed, list) else ():
             if isinstance(mount, dict):
-                yield str(mount.get("name")), mount.get("mountPath"), container
+                yield str(mount.get("name")), mount, container
 
 
-def _is_our_path(path: object, container: Raw) -> bool:
-    """Return whether only we mount something at `path`."""
+def _is_our_mount(mount: Raw, container: Raw) -> bool:
+    """Return whether only we make such a mount."""
+    path = mount.get("mountPath")
     if not isinstance(path, str):
         return False
-    return path.startswith(ROOT + "/") or (path == TOKEN_DIR and is_ours(container))
+    if path.startswith(ROOT + "/") or (path == TOKEN_DIR and is_ours(container)):
+        return True
+    return _is_log_part(mount.get("name"), mount.get("subPath"), container.get("name"))
 
 
 def _suffix(names: Iterable[str]) -> str:
@@ -186,12 +200,16 @@ def _fits(volume: Raw, suffix: str) -> bool:
     return source in volume
 
 
-def _default_container(marked: Iterable[Raw]) -> str | None:
-    for container in marked:
-        for row in container["env"]:
-            if isinstance(row, dict) and row.get("name") == DEFAULT_CONTAINER_ENV:
-                return str(row.get("value"))
-    return None
+def _default_container(marked: Iterable[Raw], document: Raw, apps: Iterable[Raw]) -> str | None:
+    said = [
+        row.get("value")
+        for container in marked
+        for row in container["env"]
+        if isinstance(row, dict) and row.get("name") == DEFAULT_CONTAINER_ENV
+    ]
+    said.append(document.get("default_container"))
+    there = {app["name"] for app in apps}
+    return next((name for name in said if isinstance(name, str) and name in there), None)
 
 
 def _sidecar_is_native(inits: Sequence[Raw], apps: Sequence[Raw]) -> bool | None:

@@ -11,6 +11,7 @@ Source: RFC 6902, RFC 6901; design 3.4.
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from contract.annotations import STATUS
@@ -176,16 +177,24 @@ def _repaired(spec: Mapping[str, Any], section: str, place: int, wanted: Json) -
         elif name == "resources":
             if not there or not any(there.values()):
                 patch.append(_add(f"{path}/{name}", value))
-        elif there in (None, "", []) or (name == "command" and _is_told_otherwise(there, value)):
+        elif there in (None, "", []):
             patch.append(_add(f"{path}/{name}", value))
+        elif name == "command" and (more := _not_yet_told(there, value)):
+            patch.append(_add(f"{path}/{name}", [*there, *more]))
     patch += _configuration(raw, wanted, path)
     return patch + _without_token(spec, raw, wanted, path)
 
 
-def _is_told_otherwise(there: Any, wanted: list[str]) -> bool:
-    """Return whether one of our init containers runs our program as for another plan."""
-    is_program_ours = wanted[0] in (MIRROR, IMAGE_MIRROR)
-    return is_program_ours and there[:2] == wanted[:2] and there != wanted
+def _not_yet_told(there: Any, wanted: list[str]) -> list[str]:
+    """Return the options and arguments that `sidetail-init` lacks.
+
+    It keeps those for an earlier plan: what was mounted and wrapped for that is still in the pod.
+    """
+    if wanted[0] != IMAGE_MIRROR or IMAGE_MIRROR not in there:
+        return []
+    known = set(pairwise(there))
+    told = zip(wanted[2::2], wanted[3::2], strict=True)
+    return [word for pair in told if pair not in known for word in pair]
 
 
 def _missing_members(there: Any, wanted: Json, path: str) -> list[Operation]:

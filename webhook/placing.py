@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from contract.names import STDOUT_SLUG
@@ -67,13 +67,27 @@ def _devices(container: Container) -> Iterable[Segments]:
 
 
 def enclosing(one: Wanted) -> Mount | None:
-    """Return the longest mount of the container that encloses the directory."""
-    around = [mount for mount in one.container.mounts if is_within(one.directory, mount.path)]
+    """Return the longest mount of the container that encloses the directory.
+
+    It may be ours, from an earlier run: nearer than one that another injector has put around it.
+    """
+    mounts = (*one.container.kept_mounts, *one.container.mounts)
+    around = [mount for mount in mounts if is_within(one.directory, mount.path)]
     return max(around, key=lambda mount: len(mount.path), default=None)
+
+
+def new_mount(container: Container, mount: Mount) -> NewMount | None:
+    """Return a mount of ours from an earlier run as what it was planned as; None for others."""
+    if mount not in container.kept_mounts:
+        return None
+    return NewMount(container.name, mount.path, Place(mount.volume, mount.sub_path, is_new=True))
 
 
 def place_of(container: Container, mount: Mount) -> Place | str:
     """Return what a mount shows, or the variable that it needs and nobody knows."""
+    kept = new_mount(container, mount)
+    if kept is not None:
+        return kept.place
     environment: tuple[Row, ...] = ()
     if mount.is_expression:
         found = needed_environment(container, mount.sub_path)
@@ -109,13 +123,11 @@ def slugs(directories: list[Segments]) -> dict[Segments, str]:
     return named
 
 
-def folders(new: list[Wanted], mounts: list[NewMount]) -> tuple[str, ...]:
+def folders(homes: Mapping[Wanted, NewMount]) -> tuple[str, ...]:
     """Return the directories that were asked for below the root of a new mount."""
     found = []
-    for mount in mounts:
-        for one in new:
-            below = one.directory[len(mount.directory) :]
-            is_here = one.container.name == mount.container
-            if is_here and below and is_within(one.directory, mount.directory):
-                found.append("/".join((mount.place.sub_path, *below)))
+    for one, mount in homes.items():
+        below = one.directory[len(mount.directory) :]
+        if below:
+            found.append("/".join((mount.place.sub_path, *below)))
     return tuple(dict.fromkeys(found))

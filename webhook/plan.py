@@ -4,8 +4,11 @@ In: the pod, its options. Out: a `Plan`: what is followed, the mounts that are n
 is mirrored, and what is left out. A pure function; one path that is refused refuses no other.
 """
 
+from collections.abc import Mapping
+
 from contract.names import LOGS_VOLUME
 from contract.reasons import BAD_PATH, ENVIRONMENT_UNKNOWN, TOO_MANY, UNKNOWN_CONTAINER, VOLUME_KIND
+from webhook.default_container import default_container
 from webhook.directories import fixed_part, hidden_content, is_within, refuse_new, show
 from webhook.faults import Fault, unprotected
 from webhook.globs import residues
@@ -16,6 +19,7 @@ from webhook.placing import (
     absolute,
     enclosing,
     folders,
+    new_mount,
     overlap,
     place_of,
     refused_anywhere,
@@ -25,7 +29,6 @@ from webhook.planned import Followed, NewMount, Place, Plan
 from webhook.pod import Container, Mount, Pod, Segments
 from webhook.stdout import (
     command_of,
-    default_container,
     is_stdout,
     plan_stdout,
     unknown_container,
@@ -56,19 +59,19 @@ class _Planner:
     def plan(self) -> Plan:
         """Return the whole plan."""
         wanted = self._located()
-        reused = {one: mount for one in wanted if (mount := enclosing(one)) is not None}
-        new = [one for one in wanted if one not in reused and self._may_be_new(one, wanted)]
-        mounts = self._new_mounts(new)
+        around = {one: mount for one in wanted if (mount := enclosing(one)) is not None}
+        new = [one for one in wanted if one not in around and self._may_be_new(one, wanted)]
+        homes = self._homes(wanted, around, new)
         for one in wanted:
-            if one in reused:
-                self._follow_reused(one, reused[one])
-            elif one in new:
-                self._follow_new(one, mounts)
+            if one in homes:
+                self._follow_new(one, homes[one])
+            elif one in around:
+                self._follow_reused(one, around[one])
         mirrored, faults = plan_stdout(self._pod, self._options, self._stdout)
         return Plan(
             followed=tuple(self._followed),
-            mounts=tuple(mounts),
-            folders=folders(new, mounts),
+            mounts=tuple(dict.fromkeys(homes.values())),
+            folders=folders(homes),
             mirrored=tuple(mirrored),
             faults=(*self._in_order(), *faults),
             warnings=tuple(dict.fromkeys(self._warnings)),
@@ -129,32 +132,48 @@ class _Planner:
             self._refuse(one.request, *refusal)
         return refusal is None
 
-    def _new_mounts(self, new: list[Wanted]) -> list[NewMount]:
-        """Return one mount for each directory that lies in no other one of its container."""
-        asked: dict[str, dict[Segments, None]] = {}
-        for one in new:
-            asked.setdefault(one.container.name, {})[one.directory] = None
-        mounts: list[NewMount] = []
-        for container, directories in asked.items():
-            outermost = [
-                directory
-                for directory in directories
-                if not any(
-                    is_within(directory, other) and directory != other for other in directories
-                )
-            ]
-            for directory, slug in slugs(outermost).items():
-                place = Place(self._volume, f"{container}/{slug}", is_new=True)
-                mounts.append(NewMount(container, directory, place))
-                hidden = None if self._options.choices.seed else hidden_content(directory)
-                if hidden is not None:
-                    self._warnings.append(hidden)
-        return mounts
+    def _homes(
+        self, wanted: list[Wanted], around: Mapping[Wanted, Mount], new: list[Wanted]
+    ) -> dict[Wanted, NewMount]:
+        """Return the mount of our log volume for each path that lies on it.
 
-    def _follow_new(self, one: Wanted, mounts: list[NewMount]) -> None:
-        for mount in mounts:
-            if mount.container == one.container.name and is_within(one.directory, mount.directory):
-                self._follow(one, mount.place, mount.directory, one.pattern, is_certain=True)
+        Where an earlier run has mounted it stays as it is; what is `new` gets one mount for each
+        directory that lies in no other one of its container.
+        """
+        homes: dict[Wanted, NewMount] = {}
+        added = {one.container.name: self._new_mounts(one.container, new) for one in new}
+        for one in wanted:
+            kept = new_mount(one.container, around[one]) if one in around else None
+            if kept is not None:
+                homes[one] = kept
+            elif one in new:
+                mounts = added[one.container.name]
+                homes[one] = next(m for m in mounts if is_within(one.directory, m.directory))
+        if not self._options.choices.seed:
+            hidden = [hidden_content(mount.directory) for mount in homes.values()]
+            self._warnings += [text for text in hidden if text is not None]
+        return homes
+
+    def _new_mounts(self, container: Container, new: list[Wanted]) -> list[NewMount]:
+        directories = [one.directory for one in new if one.container is container]
+        outermost = [
+            directory
+            for directory in directories
+            if not any(is_within(directory, other) and directory != other for other in directories)
+        ]
+        kept = [mount.path for mount in container.kept_mounts]
+        named = slugs([*kept, *outermost])
+        return [
+            NewMount(
+                container.name,
+                directory,
+                Place(self._volume, f"{container.name}/{named[directory]}", is_new=True),
+            )
+            for directory in dict.fromkeys(outermost)
+        ]
+
+    def _follow_new(self, one: Wanted, mount: NewMount) -> None:
+        self._follow(one, mount.place, mount.directory, one.pattern, is_certain=True)
         self._follow_children(one)
 
     def _follow_reused(self, one: Wanted, mount: Mount) -> None:
@@ -175,7 +194,7 @@ class _Planner:
 
     def _follow_children(self, one: Wanted) -> None:
         """Follow the author's own mounts below the directory that the pattern can reach into."""
-        for mount in one.container.mounts:
+        for mount in (*one.container.mounts, *one.container.kept_mounts):
             if mount.path == one.directory or not is_within(mount.path, one.directory):
                 continue
             place = place_of(one.container, mount)

@@ -115,24 +115,26 @@ def stdout_sub_path(container: str) -> str:
 def first_of(plan: Plan, count: int) -> Plan:
     """Return the plan with its first `count` entries only: files first, then stdout.
 
-    What goes is left out as too large.
+    What goes is left out as too large; a mirror that is there already goes last.
     """
     if count >= plan.size:
         return plan
     kept, dropped = plan.followed[:count], plan.followed[count:]
-    mirrored = max(0, count - len(plan.followed))
+    by_rank = sorted(plan.mirrored, key=lambda one: not one.is_there)
+    mirrored = by_rank[: max(0, count - len(plan.followed))]
     places = [one.place for one in kept]
     roots = tuple(place.sub_path + "/" for place in places if place.is_new)
     message = "what is added to the pod would be larger than a pod may carry"
     faults = [Fault(one.request.shown, TOO_LARGE, message, is_path=True) for one in dropped]
     faults += [
         Fault(STDOUT, TOO_LARGE, f"container {shown_name(one.container)}: {message}")
-        for one in plan.mirrored[mirrored:]
+        for one in plan.mirrored
+        if one not in mirrored
     ]
     return replace(
         plan,
         followed=kept,
-        mirrored=plan.mirrored[:mirrored],
+        mirrored=tuple(one for one in plan.mirrored if one in mirrored),
         mounts=tuple(mount for mount in plan.mounts if mount.place in places),
         folders=tuple(folder for folder in plan.folders if folder.startswith(roots)),
         faults=(*plan.faults, *dict.fromkeys(faults)),

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from contract.annotations import PREFIX, STATUS
-from contract.names import SAFE_TO_EVICT
+from contract.names import ROOT, SAFE_TO_EVICT
 from webhook.admission import Owner
-from webhook.ours import NOTHING_OURS, Ours, find_ours, is_ours, unwrap
+from webhook.ours import NOTHING_OURS, Ours, find_ours, is_ours, is_own_part, unwrap
 from webhook.values import UNREADABLE
 
 Segments = tuple[str, ...]
@@ -40,9 +40,14 @@ class Container:
     """`native` is an init container with `restartPolicy: Always`."""
     raw: Mapping[str, Any]
     mounts: tuple[Mount, ...]
+    """The author's."""
     command: tuple[str, ...]
     """Without our mirror in front; empty where the spec has none."""
     args: tuple[str, ...]
+    kept_mounts: tuple[Mount, ...] = ()
+    """Of our log volume, where an earlier run has mounted it: what it decided is kept."""
+    is_mirrored: bool = False
+    """An earlier run has put our mirror in front of its command."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,8 +208,10 @@ def _container(raw: Mapping[str, Any], kind: Kind, ours: Ours) -> Container:
         kind = "native"
     _list(raw.get("env"))
     _object(raw.get("resources"))
-    command, args = unwrap(_words(raw.get("command")), _words(raw.get("args")))
+    words = _words(raw.get("command")), _words(raw.get("args"))
+    command, args = unwrap(*words)
     mounts = [_mount(mount) for mount in _named(raw.get("volumeMounts"))]
+    ours_here = [mount for mount in mounts if mount.volume in ours.volumes]
     return Container(
         name=raw["name"],
         kind=kind,
@@ -212,7 +219,16 @@ def _container(raw: Mapping[str, Any], kind: Kind, ours: Ours) -> Container:
         mounts=tuple(mount for mount in mounts if mount.volume not in ours.volumes),
         command=command,
         args=args,
+        kept_mounts=tuple(mount for mount in ours_here if _is_kept(mount, raw["name"])),
+        is_mirrored=(command, args) != words,
     )
+
+
+def _is_kept(mount: Mount, container: str) -> bool:
+    """Return whether a mount of ours is that of a directory of the container's logs."""
+    is_for_mirror = mount.path[:1] == (ROOT[1:],)
+    is_part = is_own_part(mount.sub_path, container) and not mount.is_expression
+    return is_part and bool(mount.path) and not is_for_mirror
 
 
 def _mount(raw: Mapping[str, Any]) -> Mount:

@@ -13,6 +13,7 @@ from contract.names import DEFAULT_CONTAINER, SAFE_TO_EVICT
 from contract.plan import LeftOut, Outcome
 from contract.plan import Status as StatusDocument
 from webhook.ascii_json import to_ascii
+from webhook.default_container import default_container
 from webhook.faults import Fault, entries
 from webhook.injection import Additions
 from webhook.options import Options
@@ -42,12 +43,13 @@ def outcome_of(plan: Plan) -> Outcome:
     return "partial" if plan.faults else "injected"
 
 
-def status_document(options: Options, plan: Plan, volume: str) -> StatusDocument:
+def status_document(pod: Pod, options: Options, plan: Plan, volume: str) -> StatusDocument:
     """Return the status in full; `volume` is the name of our log volume."""
     return {
         "version": VERSION,
         "collector": options.choices.collector,
         "outcome": outcome_of(plan),
+        "default_container": default_container(pod, options).name,
         "plan": plan.entries(options, volume),
         "left_out": entries(plan.faults, options.more_faults),
     }

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 
 from contract.annotations import STDOUT
-from contract.names import DEFAULT_CONTAINER, KNOWN_SIDECARS, ROOT
+from contract.names import KNOWN_SIDECARS, ROOT
 from contract.reasons import (
     NAME_TAKEN,
     NEEDS_PID_1,
@@ -17,6 +17,7 @@ from contract.reasons import (
     TOO_MANY,
     UNKNOWN_CONTAINER,
 )
+from webhook.default_container import default_container
 from webhook.faults import Fault, unprotected
 from webhook.options import Options
 from webhook.pod import Container, Pod, Segments
@@ -45,41 +46,13 @@ class Mirrored:
     container: str
     command: tuple[str, ...]
     """What the mirror is to run, without the spec's `args`; empty for the node agent."""
+    is_there: bool = False
+    """An earlier run has put the mirror in front of it: where room is short, others give way."""
 
 
 def is_stdout(pattern: Segments) -> bool:
     """Return whether a path means the container's stdout or stderr, as images link their logs."""
     return pattern in _STDOUT_PATHS
-
-
-def default_container(pod: Pod, options: Options) -> Container:
-    """Return the container that is meant where none is named (design 3.3, rule 4).
-
-    What was meant at the first run is still meant when another injector has since put a
-    container of its own in front.
-    """
-    named = pod.annotations.get(DEFAULT_CONTAINER)
-    apps = pod.apps
-    for name in (named, _meant_before(pod, options)):
-        for app in apps:
-            if app.name == name:
-                return app
-    return next((app for app in apps if app.name not in KNOWN_SIDECARS), apps[0])
-
-
-def _meant_before(pod: Pod, options: Options) -> str | None:
-    """Return the container that an earlier run took where the author named none."""
-    if pod.ours.default_container is not None:
-        return pod.ours.default_container
-    named = {(one.container, one.path) for one in options.paths if one.container is not None}
-    for entry in pod.ours.planned:
-        if entry.stream == "stdout":
-            by_default = options.choices.stdout == "mirror"
-        else:
-            by_default = (entry.container, entry.path) not in named
-        if by_default:
-            return entry.container
-    return None
 
 
 def unknown_container(pod: Pod) -> str:
@@ -112,7 +85,8 @@ def plan_stdout(
         if obstacle is None and len(mirrored) >= MAX_MIRRORED:
             obstacle = TOO_MANY, f"a pod may have {MAX_MIRRORED} mirrors"
         if obstacle is None:
-            mirrored.append(Mirrored(container.name, _to_run(container, options)))
+            command = _to_run(container, options)
+            mirrored.append(Mirrored(container.name, command, is_there=container.is_mirrored))
         else:
             text = f"container {shown_name(container.name)}: {obstacle[1]}"
             faults.append(Fault(STDOUT, obstacle[0], text, from_pod=mends))

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from contract.annotations import KEYS, PREFIX
+from contract.annotations import KEYS, PREFIX, STATUS
+from contract.names import DEFAULT_CONTAINER
 from tests.injection import (
     MODERN,
     apply,
@@ -22,10 +23,12 @@ from tests.injection import (
     is_guaranteed,
     second_injector,
     settings_with,
+    status_of,
 )
 from webhook.cluster import NOTHING_KNOWN, ClusterFacts, Namespace
 from webhook.containers import escaped
 from webhook.mutate import admit_pod
+from webhook.ours import is_ours
 from webhook.quantities import parse_quantity, render_quantity
 from webhook.sidecar_document import environment_text
 
@@ -202,6 +205,191 @@ def test_a_second_run_is_empty_and_nothing_but_additions_is_made(pod, config, fa
 @given(pod=pods(), config=st.sampled_from(CONFIGS), facts=worlds)
 def test_ten_thousand_pods_are_admitted_twice(pod, config, facts):
     check(pod, config, facts)
+
+
+KEPT_WORDS = st.sampled_from(["var", "log", "app", "a-b"])
+kept_folders = st.lists(KEPT_WORDS, min_size=1, max_size=3).map(lambda parts: "/" + "/".join(parts))
+kept_paths = st.builds(
+    lambda folder, glob: f"{folder}/{glob}", kept_folders, st.sampled_from(["*.log", "**/*.log"])
+)
+
+
+@st.composite
+def seeded_pods(draw):
+    """Return a pod most of whose paths name no container, mostly with what they hide seeded."""
+    pod = draw(pods())
+    named = st.builds(
+        lambda one, path: f"{one['name']}:{path}",
+        st.sampled_from(list(containers_of(pod))),
+        kept_paths,
+    )
+    listed = draw(st.lists(kept_paths | kept_paths | named, min_size=1, max_size=6))
+    pod["metadata"]["annotations"] = {
+        PREFIX + "paths": ",".join(listed),
+        PREFIX + "seed": draw(st.sampled_from(["true", "true", "false"])),
+        PREFIX + "stdout": draw(st.sampled_from(["mirror", "all", "off"])),
+        PREFIX + "collector": draw(st.sampled_from(["sidecar", "node"])),
+    }
+    return pod
+
+
+def newcomer(pod, draw):
+    """Put a container in front, which may mount where ours are mounted."""
+    one = {"name": "newcomer", "image": draw(st.sampled_from(["n:1", "a:1"])), "command": ["/n"]}
+    taken = [mount["mountPath"] for mount in our_mounts(pod)]
+    if taken and draw(st.booleans()):
+        pod["spec"]["volumes"].append({"name": "newcomers", "emptyDir": {}})
+        one["volumeMounts"] = [{"name": "newcomers", "mountPath": draw(st.sampled_from(taken))}]
+    pod["spec"]["containers"].insert(0, one)
+
+
+def default_is_said(pod, draw):
+    names = [found["name"] for found in pod["spec"]["containers"]]
+    pod["metadata"]["annotations"][DEFAULT_CONTAINER] = draw(st.sampled_from(names))
+
+
+def no_status(pod, draw):
+    pod["metadata"]["annotations"].pop(STATUS, None)
+
+
+def no_mounts(pod, draw):
+    for found in containers_of(pod):
+        if found["name"].startswith("sidetail") and found["name"] != "sidetail-x":
+            continue
+        if any(mount["name"].startswith("sidetail-") for mount in found.get("volumeMounts") or ()):
+            kept = [one for one in found["volumeMounts"] if not one["name"].startswith("sidetail-")]
+            found["volumeMounts"] = kept
+
+
+def one_of_ours_is_gone(pod, draw):
+    found = our_containers(pod)
+    if found:
+        gone = draw(st.sampled_from(found))
+        for key in ("initContainers", "containers"):
+            there = pod["spec"].get(key) or []
+            pod["spec"][key] = [one for one in there if one is not gone]
+
+
+def one_of_ours_mounts_nothing(pod, draw):
+    found = our_containers(pod)
+    if found:
+        draw(st.sampled_from(found))["volumeMounts"] = []
+
+
+def a_volume_around_ours(pod, draw):
+    for found in pod["spec"]["containers"]:
+        mounts = found.get("volumeMounts") or []
+        if any(mount in our_mounts(pod) for mount in mounts) and not any(
+            mount["mountPath"].strip("/") in ("var", "log", "app") for mount in mounts
+        ):
+            pod["spec"]["volumes"].append({"name": f"around-{found['name'][:40]}", "emptyDir": {}})
+            around = {"name": f"around-{found['name'][:40]}"}
+            mounts += [around | {"mountPath": path} for path in ("/var", "/log", "/app")]
+
+
+def our_containers(pod):
+    return [found for found in containers_of(pod) if is_ours(found)]
+
+
+def our_mounts(pod):
+    """Return the mounts of our log volume that the author's containers have."""
+    return [
+        mount
+        for found in containers_of(pod)
+        if not is_ours(found)
+        for mount in found.get("volumeMounts") or ()
+        if (mount.get("subPath") or "").startswith(found["name"] + "/")
+        and mount["name"].startswith("sidetail-logs")
+        and not mount["mountPath"].startswith("/sidetail/")
+    ]
+
+
+CHANGES = (
+    default_is_said,
+    no_status,
+    no_mounts,
+    one_of_ours_is_gone,
+    one_of_ours_mounts_nothing,
+    a_volume_around_ours,
+)
+
+
+def jobs(pod):
+    """Return what each seeding container does, by its name."""
+    return {
+        found["name"]: (found.get("image"), found["command"])
+        for found in our_containers(pod)
+        if found["name"].startswith("sidetail-seed-")
+    }
+
+
+def parts(pod):
+    """Return which part of the log volume each seeding container has at each target."""
+    return {
+        (found["name"], mount["mountPath"]): mount["subPath"]
+        for found in our_containers(pod)
+        if found["name"].startswith("sidetail-seed-")
+        for mount in found["volumeMounts"]
+        if "subPath" in mount
+    }
+
+
+def check_kept(pod, config, facts, changes, draw):
+    """Admit, let others change the pod, admit again: what was decided is still so."""
+    once = apply(pod, admit_pod(pod, "shop", settings=config, facts=facts))
+    if status_of(once) is None:
+        return
+    changed = copy.deepcopy(once)
+    newcomer(changed, draw)
+    for change in changes:
+        change(changed, draw)
+    repaired = apply(changed, admit_pod(changed, "shop", settings=config, facts=facts))
+    assert_only_added(changed, repaired)
+    assert_sound(repaired)
+    assert admit_pod(repaired, "shop", settings=config, facts=facts).patch == ()
+    if not our_containers(changed) and STATUS not in changed["metadata"]["annotations"]:
+        return  # nothing is left that says what was decided
+    before, after = status_of(once), status_of(repaired)
+    assert after["default_container"] == before["default_container"]
+    assert [entry for entry in before["plan"] if entry not in after["plan"]] == []
+    added = [entry for entry in after["plan"] if entry not in before["plan"]]
+    assert all(one["container"] != "newcomer" or one["stream"] == "stdout" for one in added)
+    there, then = jobs(changed), jobs(repaired)
+    assert {name: then[name] for name in there} == there
+    assert set(parts(once).values()) == set(parts(repaired).values())
+    for place, part in parts(once).items():
+        if place[0] in there:
+            assert parts(repaired)[place] == part
+
+
+some_changes = st.lists(st.sampled_from(CHANGES), max_size=3, unique=True)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    pod=seeded_pods(),
+    config=st.sampled_from(CONFIGS),
+    facts=worlds,
+    changes=some_changes,
+    data=st.data(),
+)
+def test_what_was_decided_is_kept_when_others_have_changed_the_pod(
+    pod, config, facts, changes, data
+):
+    check_kept(pod, config, facts, changes, data.draw)
+
+
+@pytest.mark.soak
+@settings(max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    pod=seeded_pods(),
+    config=st.sampled_from(CONFIGS),
+    facts=worlds,
+    changes=some_changes,
+    data=st.data(),
+)
+def test_what_was_decided_about_ten_thousand_pods_is_kept(pod, config, facts, changes, data):
+    check_kept(pod, config, facts, changes, data.draw)
 
 
 scalars = (

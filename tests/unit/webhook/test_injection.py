@@ -328,6 +328,35 @@ def test_what_another_injector_damaged_is_repaired(case):
         assert_sound(repaired)
 
 
+each_second_run = pytest.mark.parametrize(
+    "case", [case for case in CASES if case.between], ids=lambda case: case.name
+)
+
+
+@each_second_run
+def test_what_the_first_run_decided_is_kept_whatever_came_in_between(case):
+    before, after = case.patched, case.repaired
+    plan = status_of(after)["plan"]
+    told = {
+        found["name"]: found["command"]
+        for found in containers_of(after)
+        if found["name"].startswith("sidetail-seed-")
+    }
+    kept = [entry for entry in status_of(before)["plan"] if entry in plan]
+
+    assert [_shown(entry) for entry in plan] == case.then["plan"]
+    assert kept == status_of(before)["plan"] or case.then.get("asks_for_something_else")
+    assert {name: " ".join(argv[2:]) for name, argv in told.items()} == case.then.get("seeds", {})
+    if "document_paths" in case.then:
+        sources = document_of(after)["sources"]
+        assert [source["path"] for source in sources] == case.then["document_paths"]
+    if "init" in case.then:
+        _assert_holds(case.then["init"], container(after, "sidetail-init"), "init")
+    assert_only_added(case.changed, after)
+    assert_sound(after)
+    assert case.admit(after).patch == ()
+
+
 def _sorted(mounts: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(mounts, key=lambda mount: mount["mountPath"])
 
@@ -355,6 +384,9 @@ def _golden(cases: list[Case]) -> str:
             document["warnings"] = list(admission.warnings)
             document["left_out"] = [dict(row) for row in admission.left_out]
             document["patch"] = [_readable(operation) for operation in admission.patch]
+            if case.between:
+                again = case.second_admission
+                document["second_patch"] = [_readable(operation) for operation in again.patch]
         documents.append(document)
     return yaml.dump_all(documents, Dumper=_Dumper, sort_keys=False, width=110, allow_unicode=True)
 

@@ -279,20 +279,23 @@ def test_a_volume_of_ours_on_other_storage_is_still_ours(name):
     assert admit(pod).patch == ()
 
 
-def test_what_our_init_containers_are_told_follows_the_paths():
+def test_what_our_init_containers_are_told_follows_the_paths_and_keeps_what_is_mounted():
     pod = copy.deepcopy(INJECTED)
     paths = ",".join(f"/srv/{number}/*.log,/srv/{number}/deep/*.log" for number in range(6))
     pod["metadata"]["annotations"][PREFIX + "paths"] = paths
     repaired = apply(pod, admit(pod))
-    fresh = copy.deepcopy(POD)
-    fresh["metadata"]["annotations"][PREFIX + "paths"] = paths
-    wanted = apply(fresh, admit(fresh))
+    told = container(repaired, "sidetail-init")["command"]
+    seed = container(repaired, "sidetail-seed-2")
+    targets = seed["command"][3::2]
 
-    for name in ("sidetail-init", "sidetail-seed-1"):
-        assert container(repaired, name)["command"] == container(wanted, name)["command"]
-        mounts = [mount["mountPath"] for mount in container(repaired, name)["volumeMounts"]]
-        targets = container(wanted, name)["command"][3::2] if "seed" in name else []
-        assert set(targets) <= set(mounts)
+    assert (
+        told[: len(container(INJECTED, "sidetail-init")["command"])]
+        == (container(INJECTED, "sidetail-init")["command"])
+    )
+    assert [f"/sidetail/logs/app/srv-{number}/deep" for number in range(6)] == told[-11::2]
+    assert container(repaired, "sidetail-seed-1") == container(INJECTED, "sidetail-seed-1")
+    assert seed["command"][2::2] == [f"/srv/{number}" for number in range(6)]
+    assert set(targets) <= {mount["mountPath"] for mount in seed["volumeMounts"]}
     assert admit(repaired).patch == ()
 
 
