@@ -1,10 +1,10 @@
 """Step 5 of the line: records travel together in a batch, encoded once for one backend."""
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from sidecar.block import Block
+from sidecar.digests import blake2b
 from sidecar.transform.records import Records
 
 Piece = bytes | memoryview
@@ -49,7 +49,7 @@ class Batch:
 
     def identity(self) -> str:
         """Return an id that is the same whenever the same records are sent again."""
-        digest = hashlib.blake2b(digest_size=16)
+        digest = blake2b(digest_size=16)
         for part in self.parts:
             records = part.records
             begin = records.offset(0)

@@ -5,7 +5,8 @@ carry. Pure.
 """
 
 import base64
-import hashlib
+
+from sidecar.digests import blake2b
 
 HEAD_BYTES = 1024
 """The head is the file's first bytes, at most so many; it grows with the file until then."""
@@ -28,7 +29,7 @@ def digest(content: bytes) -> bytes:
     """
     if len(content) <= _DIGEST_BYTES:
         return content
-    return hashlib.blake2b(content, digest_size=_DIGEST_BYTES).digest()
+    return blake2b(content, digest_size=_DIGEST_BYTES).digest()
 
 
 def is_same(known: bytes, content: bytes) -> bool:
@@ -51,7 +52,7 @@ def anchor_length(offset: int) -> int:
 
 def head_tag(first_line: bytes) -> bytes:
     """Return the head tag of a content: 16 bytes of its first line, which is terminated."""
-    return hashlib.blake2b(first_line[:TAG_BYTES], digest_size=16).digest()
+    return blake2b(first_line[:TAG_BYTES], digest_size=16).digest()
 
 
 NO_TAG = b""
@@ -73,7 +74,7 @@ def file_id(
     """Return the `<file>` of a content's ids: 20 lower-case letters and digits."""
     facts = (pod_uid, container or "", str(device), str(inode), tag.hex(), str(generation))
     sized = b"".join(b"%d:%b," % (len(each), each) for each in (fact.encode() for fact in facts))
-    whole = hashlib.blake2b(sized, digest_size=16, person=b"sidetail-file").digest()
+    whole = blake2b(sized, digest_size=16, person=b"sidetail-file").digest()
     return base64.b32encode(whole)[:_ID_CHARACTERS].decode("ascii").lower()
 
 
