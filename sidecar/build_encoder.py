@@ -16,7 +16,9 @@ from pathlib import Path
 
 from sidecar.native import LIBRARY
 
-SOURCES = tuple(Path(__file__).parent / name for name in ("encode.c", "lines.c", "objects.c"))
+SOURCES = tuple(
+    Path(__file__).parent / name for name in ("encode.c", "lines.c", "objects.c", "record_batch.c")
+)
 FLAGS = ("-std=c11", "-O2", "-shared", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra")
 
 

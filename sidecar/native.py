@@ -1,7 +1,8 @@
 """The parts of the sidecar that are written in C, if they were built: found and checked.
 
 encode.c encodes (`sidecar.encode_native`), lines.c splits and sifts blocks, objects.c reads JSON,
-logfmt and Docker's lines (`sidecar.transform.in_c`). Each function has a twin in Python that says
+logfmt and Docker's lines (`sidecar.transform.in_c`), record_batch.c makes Kafka's records
+(`sidecar.backends.kafka_records`). Each function has a twin in Python that says
 the same, more slowly; without the library, or with `SIDETAIL_ENCODER=python`, the twins do it all.
 """
 
@@ -36,6 +37,7 @@ _SIGNATURES: Final[dict[str, tuple[type | None, tuple[type, ...]]]] = {
     "left_out": (None, (TEXT, NUMBER, POINTER, POINTER, NUMBER, POINTER)),
     "first_bytes": (NUMBER, (TEXT, POINTER, NUMBER, TEXT, POINTER)),
     "read_objects": (None, (TEXT, POINTER)),
+    "make_records": (None, (POINTER,)),
 }
 """Name, without `sidetail_` → what it returns and takes."""
 

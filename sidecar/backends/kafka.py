@@ -1,25 +1,28 @@
-"""`kafka`: each record a message of a topic, acknowledged by the broker's delivery report.
+"""`kafka`: each record a message of a topic, acknowledged by all in-sync replicas.
 
-The producer is idempotent, so that what the client itself sends again is not stored twice; all
-records of a file have one key, so that they lie in one partition in their order. The client
-(librdkafka) is an optional extra: without it the backend holds and says so.
+The producer is idempotent, so that what it sends again is not stored twice; all records of a file
+have one key, so that they lie in one partition in their order. The client (kafka-python) is an
+optional extra: without it the backend holds and says so.
 """
 
 import re
 import time
-from typing import Any
+from typing import TYPE_CHECKING
 
 from runtime.settings import Key, ValueProblem, parse_choice
-from sidecar.backends.answers import Answer, Backend, Delivered, Hold, Retry, Sender
-from sidecar.backends.connection import ConnectError, addresses
-from sidecar.backends.credentials import Credentials, CredentialsError
-from sidecar.backends.kafka_client import Client, NoBrokerError
-from sidecar.backends.kafka_reports import classify_failures, classify_trouble
+from sidecar.backends.answers import Answer, Backend, Hold, Sender
+from sidecar.backends.connection import ConnectError, ExchangeError
+from sidecar.backends.credentials import Credentials, CredentialsError, tls_contexts
+from sidecar.backends.kafka_answers import BrokerError, classify_trouble
 from sidecar.backends.templated import TemplateEncoder
 from sidecar.batch import Batch
 from sidecar.ndjson import ndjson_template
 from sidecar.settings import BackendSettings, Settings
 from sidecar.url import Url, parse_url
+
+if TYPE_CHECKING:
+    from sidecar.backends.kafka_connection import BrokerConnection
+    from sidecar.backends.kafka_producer import Producer
 
 SCHEMES = ("kafka", "tls")
 SASL_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
@@ -81,7 +84,7 @@ class KafkaBackend(TemplateEncoder):
         self._settings = settings
 
     def sender(self) -> Sender:
-        """Return a producer of its own, so that what it has outstanding is one batch."""
+        """Return a producer of its own, so that what is on its way is one batch."""
         return _Sender(self._settings)
 
 
@@ -93,92 +96,57 @@ class _Sender:
         self._settings = settings
         self._servers = (settings.url, *settings.options["brokers"])
         self._credentials = Credentials(settings.credentials_dir)
-        self._client: Client | None = None
+        self._producer: Producer | None = None
 
     def attempt(self, batch: Batch, *, seconds: float) -> Answer:
-        """Produce the batch and wait for the reports of all its messages."""
+        """Send the batch to the leaders of its partitions, and wait until they have it."""
         deadline = time.monotonic() + seconds
         try:
             if self._credentials.refresh():
-                self.close()  # rotated credentials want a new client
-            answer = self._produce(self._open(deadline), batch, deadline)
+                self.close()  # rotated credentials want new connections
+            answer = self._opened().produce(batch, deadline)
         except ImportError:
-            return Hold("confluent_kafka_not_installed")
+            return Hold("kafka_client_not_installed")
         except CredentialsError as error:
             return Hold(error.reason)
-        except ConnectError as error:
-            return Retry(error.reason)
-        except NoBrokerError as error:
-            answer = classify_trouble(error.trouble)
-        if not isinstance(answer, Delivered):
-            # It may be stuck, or still have what was given up: a new one begins clean.
-            self.close()
+        except (BrokerError, ConnectError, ExchangeError) as error:
+            answer = classify_trouble(error)
+        if isinstance(answer, Hold):
+            self.close()  # who was not let in asks again from the beginning
             self._credentials.forget()
+        if self._producer is not None:
+            self.sent_bytes = self._producer.sent_bytes
         return answer
 
     def close(self) -> None:
-        """Give up what is outstanding, and let go of the client."""
-        client, self._client = self._client, None
-        if client is not None:
-            client.close()
+        """Close all connections."""
+        if self._producer is not None:
+            self._producer.close()
 
-    def _produce(self, client: Client, batch: Batch, deadline: float) -> Answer:
-        messages = _messages(batch)
-        report = client.produce(messages, deadline)
-        self.sent_bytes += batch.encoded_bytes
-        if not report.done:
-            return classify_trouble(report.trouble)
-        if not report.failures:
-            return Delivered()
-        return classify_failures(report.failures, len(messages), report.trouble, client.limit)
+    def _opened(self) -> "Producer":
+        if self._producer is None:
+            from sidecar.backends.kafka_cluster import Cluster  # these want the optional extra
+            from sidecar.backends.kafka_producer import Producer
 
-    def _open(self, deadline: float) -> Client:
-        if self._client is None:
             settings = self._settings
-            for server in self._servers:
-                # The client connects by itself: this much can be asked beforehand.
-                addresses(server, allow_link_local=settings.allow_link_local)
-            level = max(1, settings.compression_level)
-            gzip = {"compression.type": "gzip", "compression.level": level}
-            self._client = Client(
-                {"bootstrap.servers": ",".join(map(_address, self._servers)), **self._security()},
-                settings.options["topic"],
-                deadline=deadline,
-                compression=gzip if settings.compression == "gzip" else {},
+            topic = settings.options["topic"]
+            level = settings.compression_level if settings.compression == "gzip" else None
+            self._producer = Producer(
+                Cluster(self._servers, topic, self._connection), topic, gzip_level=level
             )
-        return self._client
+        return self._producer
 
-    def _security(self) -> dict[str, object]:
+    def _connection(self, url: Url) -> "BrokerConnection":
+        from sidecar.backends.kafka_connection import BrokerConnection, Login
+
         settings, credentials = self._settings, self._credentials
-        tls = self._servers[0].tls
         username = credentials.text("username")
-        found: dict[str, object] = {
-            "security.protocol": ("SASL_" if username else "") + ("SSL" if tls else "PLAINTEXT")
-        }
+        login = None
         if username:
-            found["sasl.mechanism"] = settings.options["sasl_mechanism"]
-            found["sasl.username"] = username
-            found["sasl.password"] = credentials.text("password") or ""
-        if tls:
-            found["enable.ssl.certificate.verification"] = not settings.insecure
-            files = (
-                ("ssl.ca.location", "ca.crt"),
-                ("ssl.certificate.location", "tls.crt"),
-                ("ssl.key.location", "tls.key"),
+            login = Login(
+                settings.options["sasl_mechanism"], username, credentials.text("password") or ""
             )
-            found |= {key: path for key, name in files if (path := credentials.path(name))}
-        return found
-
-
-def _address(url: Url) -> str:
-    return f"[{url.host}]:{url.port}" if ":" in url.host else f"{url.host}:{url.port}"
-
-
-def _messages(batch: Batch) -> list[dict[str, Any]]:
-    messages: list[dict[str, Any]] = []
-    for part in batch.parts:
-        key = part.records.facts.file.encode("ascii")
-        values = bytes(part.body).split(b"\n")
-        del values[-1]
-        messages += [{"value": value, "key": key} for value in values]
-    return messages
+        contexts = None
+        if self._servers[0].tls:
+            contexts = tls_contexts(credentials, insecure=settings.insecure)
+        return BrokerConnection(url, contexts, login, allow_link_local=settings.allow_link_local)

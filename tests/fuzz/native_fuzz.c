@@ -12,6 +12,7 @@
 #include "../../sidecar/encode.c"
 #include "../../sidecar/lines.c"
 #include "../../sidecar/objects.c"
+#include "../../sidecar/record_batch.c"
 
 static uint64_t state;
 static byte *spellings;
@@ -445,6 +446,34 @@ static void encode(const byte *text, int64_t length, const struct lines *lines,
     free(ends);
 }
 
+static void make_records(const byte *text, int64_t length)
+{
+    int64_t key_length = (int64_t)any(200), begun = (int64_t)any(100), most, made = 0;
+    byte *key = exactly(key_length), *exact = exactly(length);
+    struct records records = {.text = exact, .length = length, .key = key};
+
+    memset(key, 'k', (size_t)key_length);
+    memcpy(exact, text, (size_t)length);
+    records.key_length = key_length;
+    records.limit = any(2) ? (int64_t)any(1000) : INT64_MAX;
+    most = sidetail_count_lines(exact, length) + 1;
+    while (records.length) {
+        records.out = exactly(begun + records.length + most * (24 + key_length));
+        records.size = begun;
+        records.count = 0;
+        sidetail_make_records(&records);
+        must(records.count > 0 && records.taken > 0 && records.taken <= records.length);
+        must(records.size <= records.limit || records.count == 1);
+        made += records.count;
+        records.text += records.taken;
+        records.length -= records.taken;
+        free(records.out);
+    }
+    must(made == most - (length == 0 || exact[length - 1] == '\n'));
+    free(exact);
+    free(key);
+}
+
 static void one_round(void)
 {
     int64_t length, size;
@@ -457,6 +486,7 @@ static void one_round(void)
     find_simple(text, &lines);
     read_objects(text, length, &lines, (int64_t)any(4), &objects);
     encode(text, length, &lines, &objects);
+    make_records(text, length);
     must(lines_in(side_by_side, size) >= lines.count);
     free(objects.parsed_begins);
     free(objects.parsed_ends);

@@ -51,7 +51,8 @@ def _store(kind: str, folder: Path) -> Iterator[Store]:
         with SyslogServer() as syslog:
             yield Store(row | {"url": syslog.url}, lambda: syslog.texts, lambda: syslog.violations)
     elif kind == "kafka":
-        pytest.importorskip("confluent_kafka", reason="the extra kafka is not installed")
+        pytest.importorskip("kafka", reason="the extra kafka is not installed")
+        pytest.importorskip("confluent_kafka", reason="the mock broker is not installed")
         with MockCluster() as kafka:
             yield Store(row | {"url": kafka.url}, lambda: _kafka_messages(kafka))
     elif kind == "file":

@@ -109,7 +109,7 @@ def _has_failed(backend: str, scrape: Scrape) -> bool:
 def test_keys_of_certificates_and_sasl_passwords_are_seen_nowhere(
     scene: Scene, trust: Trust, tmp_path: Path
 ):
-    pytest.importorskip("confluent_kafka", reason="the extra kafka is not installed")
+    pytest.importorskip("kafka", reason="the extra kafka is not installed")
     scene.write("a.log", 30)
     secret = trust.client_secret(tmp_path / "s")
     key = (tmp_path / "s" / "tls.key").read_text().splitlines()[1]

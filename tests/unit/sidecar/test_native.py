@@ -99,8 +99,14 @@ def test_another_program_s_library_is_refused(compiler: str, tmp_path: Path):
 
 
 def test_the_structures_are_as_large_as_in_c(compiler: str, tmp_path: Path):
+    kafka_records = pytest.importorskip("sidecar.backends.kafka_records", reason="no extra kafka")
     sources = build_encoder.SOURCES
-    names = {"job": Job, "lines": in_c.LinesJob, "objects": in_c.ObjectsJob}
+    names = {
+        "job": Job,
+        "lines": in_c.LinesJob,
+        "objects": in_c.ObjectsJob,
+        "records": kafka_records.RecordsJob,
+    }
     for source, (name, structure) in zip(sources, names.items(), strict=True):
         target = tmp_path / f"{name}.so"
         text = f'#include "{source}"\nEXPORT int size(void) {{ return sizeof(struct {name}); }}\n'

@@ -1,0 +1,204 @@
+"""A connection to one broker: greeted and logged in once, then asked one thing at a time.
+
+The messages, their versions and the SASL mechanisms are kafka-python's, which is an optional
+extra: this module cannot be imported without it. The socket is ours, as it is for all backends:
+every step has its deadline, and no thread is needed.
+
+Source: the Kafka protocol guide.
+"""
+
+import struct
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from kafka.errors import IncompatibleBrokerVersion, KafkaError, for_code
+from kafka.net.sasl import get_sasl_mechanism
+from kafka.protocol.broker_version_data import BrokerVersionData
+from kafka.protocol.metadata import ApiVersionsRequest, ApiVersionsResponse
+from kafka.protocol.sasl import (
+    SaslAuthenticateRequest,
+    SaslAuthenticateResponse,
+    SaslHandshakeRequest,
+    SaslHandshakeResponse,
+)
+
+from sidecar.backends.connection import ExchangeError
+from sidecar.backends.kafka_answers import BrokerError
+from sidecar.backends.stream import StreamConnection
+from sidecar.url import Url
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable, Sequence
+
+    from sidecar.batch import Piece
+
+CLIENT_ID: Final = "sidetail"
+_MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
+"""Metadata of a large cluster stay far below; what is longer is no Kafka."""
+_NO_MESSAGE: Final = (ValueError, LookupError, TypeError, OverflowError, struct.error, KafkaError)
+"""What decoding raises where bytes are not what they should be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """How to log in by SASL."""
+
+    mechanism: str
+    username: str
+    password: str = field(repr=False)
+
+
+class BrokerConnection:
+    """One broker; belongs to one thread."""
+
+    def __init__(
+        self,
+        url: Url,
+        tls_context: "Callable[[], ssl.SSLContext] | None",
+        login: Login | None,
+        *,
+        allow_link_local: bool,
+    ) -> None:
+        self._url = url
+        self._login = login
+        self._stream = StreamConnection(url, tls_context, allow_link_local=allow_link_local)
+        self._versions = BrokerVersionData(api_versions={})
+        self._sent = 0
+        """Requests; each one's number is its correlation id."""
+
+    @property
+    def sent_bytes(self) -> int:
+        """Bytes that went out, ever."""
+        return self._stream.sent_bytes
+
+    def open(self, deadline: float) -> None:
+        """Have a connection that is logged in.
+
+        Raises:
+            ConnectError: there is none to be had.
+            ExchangeError: it broke, or it is no Kafka.
+            BrokerError: the broker does not let us in.
+        """
+        if not self._stream.open(deadline):
+            return
+        try:
+            self._greet(deadline)
+            if self._login is not None:
+                self._log_in(self._login, deadline)
+        except BrokerError:
+            self.close()
+            raise
+
+    def version(self, request_class: type, lowest: int, highest: int) -> int:
+        """Return the newest version of a request, within bounds, that both sides know.
+
+        Raises:
+            BrokerError: there is none.
+        """
+        try:
+            found: int = self._versions.api_version(request_class, lowest, highest)
+        except IncompatibleBrokerVersion as error:
+            raise BrokerError("INCOMPATIBLE_BROKER") from error
+        return found
+
+    def ask(self, request: Any, response_class: Any, deadline: float) -> Any:
+        """Send a request of kafka-python's, of a fixed version, and return its response.
+
+        Raises:
+            ExchangeError: nobody knows what the broker made of it.
+        """
+        self.send([memoryview(self.encode(request))], deadline)
+        return self.response(response_class, request.API_VERSION, deadline)
+
+    def encode(self, request: Any) -> bytearray:
+        """Return the next request, framed, with its header."""
+        self._sent += 1
+        request.with_header(correlation_id=self._sent, client_id=CLIENT_ID)
+        framed: bytearray = request.encode(header=True, framed=True)
+        return framed
+
+    def send(self, pieces: "Sequence[Piece]", deadline: float) -> None:
+        """Send what `encode` gave, in pieces.
+
+        Raises:
+            ExchangeError: it is unknown how much of it arrived.
+        """
+        self._stream.send(pieces, deadline)
+
+    def response(self, response_class: Any, version: int, deadline: float) -> Any:
+        """Return the response to the request that was sent last.
+
+        Raises:
+            ExchangeError: there was none, or it makes no sense.
+        """
+        frame = self._frame(deadline)
+        try:
+            response = response_class.decode(frame, version=version, header=True)
+        except _NO_MESSAGE as error:
+            raise self._broken("not a response") from error
+        if response.header.correlation_id != self._sent & 0x7FFFFFFF:
+            raise self._broken("a response to something else")
+        return response
+
+    def close(self) -> None:
+        """Close the connection; the next `open` makes a new one."""
+        self._stream.close()
+
+    def _frame(self, deadline: float) -> bytes:
+        received = bytearray()
+        length = 4
+        while len(received) < length:
+            received += self._stream.receive(deadline)
+            if length == 4 <= len(received):
+                length += int.from_bytes(received[:4], "big", signed=True)
+                if not 8 <= length <= _MAX_ANSWER_BYTES:
+                    raise self._broken(f"a response of {length} bytes")
+        if len(received) > length:
+            raise self._broken("more than was asked for")
+        return bytes(received[4:])
+
+    def _broken(self, detail: str) -> ExchangeError:
+        self.close()
+        return ExchangeError("protocol", detail)
+
+    def _greet(self, deadline: float) -> None:
+        response = self.ask(ApiVersionsRequest(version=0), ApiVersionsResponse, deadline)
+        check(response.error_code)
+        ranges = {row.api_key: (row.min_version, row.max_version) for row in response.api_keys}
+        self._versions = BrokerVersionData(api_versions=ranges)
+
+    def _log_in(self, login: Login, deadline: float) -> None:
+        request = SaslHandshakeRequest(version=1, mechanism=login.mechanism)
+        check(self.ask(request, SaslHandshakeResponse, deadline).error_code)
+        mechanism = get_sasl_mechanism(login.mechanism)(
+            sasl_mechanism=login.mechanism,
+            sasl_plain_username=login.username,
+            sasl_plain_password=login.password,
+        )
+        try:
+            while not mechanism.is_done():
+                request = SaslAuthenticateRequest(version=0, auth_bytes=mechanism.auth_bytes())
+                response = self.ask(request, SaslAuthenticateResponse, deadline)
+                check(response.error_code)
+                mechanism.receive(response.auth_bytes)
+        except _NO_MESSAGE as error:  # a server that does not know the password either
+            raise BrokerError("SASL_AUTHENTICATION_FAILED") from error
+        if not mechanism.is_authenticated():
+            raise BrokerError("SASL_AUTHENTICATION_FAILED")
+
+
+def error_name(code: int) -> str:
+    """Return Kafka's name of an error code."""
+    name: str = for_code(code).message
+    return name if name != "UNKNOWN" or code == -1 else f"ERROR_{code}"
+
+
+def check(code: int) -> None:
+    """Do nothing if all is well.
+
+    Raises:
+        BrokerError: `code` is an error's.
+    """
+    if code:
+        raise BrokerError(error_name(code))
