@@ -58,8 +58,6 @@ struct job {
 /* What sidetail_encode returns. */
 enum { ALL, LIMIT_REACHED, NEED_ROOM };
 
-enum { OFFSET_DIGITS = 20 };
-
 struct record {
     const byte *message;
     const byte *end;
@@ -72,8 +70,15 @@ struct record {
     const byte *parsed;
     int64_t parsed_length;
     int invalid;           /* is the message UTF-8? -1: nobody looked yet */
-    int offset_length;     /* of offset_digits; 0: not yet written */
-    char offset_digits[OFFSET_DIGITS + 16]; /* at the end of the first ones; put_wide reads on */
+};
+
+/* Most offsets in a row differ in their last four digits only. */
+enum { LOW = 10000 };
+
+struct offset {
+    int64_t high;          /* the offset without them; 0: nothing is written yet */
+    int64_t length;        /* of text */
+    char text[32];         /* the digits of high; put_wide reads on */
 };
 
 /* The text of a second is the same for many lines in a row. */
@@ -382,6 +387,7 @@ struct context {
     const int64_t *program;
     const struct job *job;
     struct second second;
+    struct offset offset;
     int64_t fixed;         /* most bytes of a record's literals, numbers, slack */
     int64_t each;          /* most bytes for one byte of its message */
     int64_t parsed_slots;
@@ -479,24 +485,30 @@ static int64_t facts_present(const struct context *context, struct record *recor
     return present;
 }
 
-static byte *put_offset(byte *out, struct record *record, int64_t form)
+static byte *put_offset(byte *out, struct context *context, int64_t offset)
 {
-    char *end = record->offset_digits + OFFSET_DIGITS, *begin;
+    struct offset *last = &context->offset;
+    int64_t high = offset / LOW, low = offset % LOW;
 
-    if (form != NUMBER_DECIMAL)
-        return put_number(out, record->offset, form);
-    if (!record->offset_length) /* it mostly stands there twice: in the id and by itself */
-        record->offset_length = (int)(end - digits_before(end, (uint64_t)record->offset));
-    begin = end - record->offset_length;
-    return put_wide(out, begin, record->offset_length);
+    if (high <= 0)
+        return put_decimal(out, offset);
+    if (high != last->high) {
+        last->high = high;
+        last->length = put_decimal((byte *)last->text, high) - (byte *)last->text;
+    }
+    out = put_wide(out, last->text, last->length);
+    memcpy(out, pairs + 2 * (low / 100), 2);
+    memcpy(out + 2, pairs + 2 * (low % 100), 2);
+    return out + 4;
 }
 
 /* A msgpack str 8, at most 255 bytes long: see PackedId in sidecar/wire.py. */
-static byte *put_packed_id(byte *out, struct record *record, const byte *file, int64_t length)
+static byte *put_packed_id(byte *out, struct context *context, int64_t offset, const byte *file,
+                           int64_t length)
 {
     byte *begin = out;
 
-    out = put_offset(put(out + 2, file, length), record, NUMBER_DECIMAL);
+    out = put_offset(put(out + 2, file, length), context, offset);
     begin[0] = 0xD9;
     begin[1] = (byte)(out - begin - 2);
     return out;
@@ -510,7 +522,9 @@ static byte *put_step(byte *out, struct context *context, const struct step *ste
 
     switch (step->code) {
     case OFFSET:
-        return put_offset(out, record, at[0]);
+        if (at[0] == NUMBER_DECIMAL)
+            return put_offset(out, context, record->offset);
+        return put_number(out, record->offset, at[0]);
     case TIME:
         return put_time(out, record->second, record->nano, at[0], &context->second);
     case READ_AT:
@@ -546,7 +560,7 @@ static byte *put_step(byte *out, struct context *context, const struct step *ste
         *out++ = 0xDE;
         return put_big_endian(out, (uint64_t)(at[0] + facts_present(context, record)), 2);
     case PACKED_ID:
-        return put_packed_id(out, record, literals + at[0], at[1]);
+        return put_packed_id(out, context, record->offset, literals + at[0], at[1]);
     default:
         return out;
     }
@@ -742,6 +756,7 @@ EXPORT int64_t sidetail_encode(const byte *text, const byte *parsed, const byte 
     context.program = program;
     context.job = job;
     context.second.at = INT64_MIN;
+    context.offset.high = 0;
     context.steps = 0;
     context.each = context.parsed_slots = context.scratch_used = 0;
     prepare(&context);
@@ -758,7 +773,6 @@ EXPORT int64_t sidetail_encode(const byte *text, const byte *parsed, const byte 
             record.offset = job->start + (line - text);
         }
         record.invalid = -1;
-        record.offset_length = 0;
         job->needed = job->size + most_bytes(&context, &record);
         if (job->needed > job->capacity)
             return NEED_ROOM;
