@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache, cached_property, lru_cache
+from io import BytesIO
 from itertools import accumulate, repeat
-from operator import add
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -165,8 +165,8 @@ class Encoding:
 
     @cached_property
     def _lines(self) -> list[bytes]:
-        lines = self._records.text.split(b"\n")
-        return lines if lines[-1] else lines[:-1]
+        """The lines of a plain text with their ends."""
+        return BytesIO(self._records.text).readlines()  # a third of the time of split
 
     @cached_property
     def _is_plain(self) -> bool:
@@ -178,17 +178,16 @@ class Encoding:
         if columns is not None:
             spans = zip(columns.begins, columns.ends, strict=True)
             return [text[begin:end] for begin, end in spans]
-        if self._is_plain:
-            return self._lines
-        ended = [line.removesuffix(b"\r") for line in self._lines]
-        return ended if text.endswith(b"\n") else [*ended[:-1], self._lines[-1]]
+        if not self._is_plain:
+            return [_without_end(line) for line in self._lines]
+        messages = text.split(b"\n")
+        return messages if messages[-1] else messages[:-1]
 
     @cached_property
-    def _offsets(self) -> Iterable[int]:
+    def _offsets(self) -> Sequence[int]:
         if self._records.columns is not None:
             return self._records.columns.offsets
-        begins = accumulate(map(len, self._lines), initial=self._records.start)
-        return list(map(add, begins, range(self.count)))
+        return list(accumulate(map(len, self._lines), initial=self._records.start))[:-1]
 
     @cached_property
     def _decimal_offsets(self) -> list[bytes]:
@@ -264,11 +263,7 @@ class Encoding:
         if self._joined is None:
             texts = (message.decode("utf-8", "replace") for message in self._messages)
             return [orjson.dumps(text)[1:-1] for text in texts]
-        escaped = orjson.dumps(self._joined)[1:-1]
-        text = self._records.text
-        if self._is_plain and len(escaped) == len(text) - text.endswith(b"\n"):
-            return self._lines  # nothing had to be escaped
-        return escaped.split(_DELETE)
+        return orjson.dumps(self._joined)[1:-1].split(_DELETE)
 
     def raw_message(self, part: RawMessage) -> Column:
         """Write the bytes of messages that are not UTF-8."""
@@ -423,6 +418,10 @@ def _numbers(numbers: Iterable[int], form: Number) -> list[bytes]:
         decimal = orjson.dumps(list(numbers))[1:-1]
         return decimal.split(b",") if decimal else []
     return [b"\xcf" + number.to_bytes(8, "big") for number in numbers]
+
+
+def _without_end(line: bytes) -> bytes:
+    return line[:-2] if line.endswith(b"\r\n") else line.removesuffix(b"\n")
 
 
 def _is_utf8(message: bytes) -> bool:

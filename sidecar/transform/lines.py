@@ -4,6 +4,7 @@ import re
 from array import array
 from dataclasses import replace
 from functools import reduce
+from io import BytesIO
 from itertools import accumulate
 from operator import add, or_
 
@@ -28,7 +29,7 @@ def read_lines(block: Block) -> Records:
         start=block.start,
         end=block.end,
         text=text,
-        count=count_lines(text) + (not text.endswith(b"\n") and text != b""),
+        count=count_lines(text),
     )
     if b"\0" in text:
         records = _without_head_nuls(records)
@@ -40,10 +41,11 @@ def read_lines(block: Block) -> Records:
 
 
 def count_lines(text: bytes) -> int:
-    """Return how many newlines there are."""
+    """Return how many lines there are; an unterminated one counts."""
     native = library()
-    # Not bytes.count: it looks at byte after byte, where split leaps from newline to newline.
-    return len(text.split(b"\n")) - 1 if native is None else in_c.count_lines(native, text)
+    if native is None:
+        return len(BytesIO(text).readlines())  # bytes.count looks at byte after byte
+    return in_c.count_lines(native, text) + (not text.endswith(b"\n") and text != b"")
 
 
 def with_columns(records: Records) -> Records:
