@@ -35,15 +35,24 @@ class StdoutBackend(TemplateEncoder):
     def __init__(self, descriptor: int = 1) -> None:
         super().__init__(ndjson_template)
         self._descriptor = descriptor
-        self._turn = threading.Lock()
+        self._turn = _Turn()
 
     def sender(self) -> Sender:
         """Return a writer."""
         return _Writer(self._descriptor, self._turn)
 
 
+class _Turn:
+    """Whose turn it is to write, and how the last one left the output."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.torn = False
+        """True if the output may end within a line whose rest will never come."""
+
+
 class _Writer:
-    def __init__(self, descriptor: int, turn: threading.Lock) -> None:
+    def __init__(self, descriptor: int, turn: _Turn) -> None:
         self.sent_bytes = 0
         self._descriptor = descriptor
         self._turn = turn
@@ -54,23 +63,28 @@ class _Writer:
         """Write what is not yet written of the batch, for at most `seconds`."""
         deadline = time.monotonic() + seconds
         if self._batch is not batch:
-            if not self._turn.acquire(timeout=seconds):
+            if not self._turn.lock.acquire(timeout=seconds):
                 return Retry("timeout")
             self._batch, self._written = batch, 0
         try:
-            whole = self._write(b"".join(batch.pieces()), lambda: deadline - time.monotonic())
+            whole = self._write(batch, lambda: deadline - time.monotonic())
         except OSError as error:
             return Retry(f"write_{error.errno}")
         if not whole:
             return Retry("timeout")  # the turn stays ours: nobody writes into a half line
         self._batch = None
-        self._turn.release()
+        self._turn.lock.release()
         return Delivered()
 
     def close(self) -> None:
-        """Standard output stays open."""
+        """Let others write, even where a batch was given up; standard output stays open."""
+        if self._batch is not None:
+            self._turn.torn = self._turn.torn or self._written > 0
+            self._batch = None
+            self._turn.lock.release()
 
-    def _write(self, body: bytes, left: Callable[[], float]) -> bool:
+    def _write(self, batch: Batch, left: Callable[[], float]) -> bool:
+        body = b"".join((b"\n" if self._turn.torn else b"", *batch.pieces()))
         poll = select.poll()
         poll.register(self._descriptor, select.POLLOUT)
         view = memoryview(body)
@@ -81,4 +95,5 @@ class _Writer:
             written = os.write(self._descriptor, piece)
             self._written += written
             self.sent_bytes += written
+        self._turn.torn = False
         return True
