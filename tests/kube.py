@@ -19,7 +19,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +44,10 @@ def kube_binaries() -> Path | None:
 class ApiServer:
     """etcd, kube-apiserver and a proxy through which the API server reaches Services."""
 
-    def __init__(self, binaries: Path, folder: Path) -> None:
+    def __init__(self, binaries: Path, folder: Path, *, flags: Sequence[str] = ()) -> None:
+        """Start nothing yet; `flags` are more of the API server's own."""
         self.folder = folder
+        self._flags = flags
         self.kubeconfig = folder / "kubeconfig"
         self._binaries = binaries
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -177,6 +179,7 @@ class ApiServer:
             # Else each pod would wait for its token Secret's controller, which is not here.
             "--disable-admission-plugins=ServiceAccount",
             "--endpoint-reconciler-type=none",
+            *self._flags,
         )
 
     def _run(self, name: str, *arguments: str) -> None:

@@ -34,7 +34,7 @@ from webhook.listening import open_listening
 from webhook.metrics import Metrics
 from webhook.missed_watch import MissedPods
 from webhook.probes import Probes
-from webhook.reload import CertificateFiles, ConfigFile, follow_files
+from webhook.reload import CertificateFiles, ClientCaFile, ConfigFile, follow_files
 from webhook.server import Server
 from webhook.tls import Certificates
 from webhook.wsgi import WsgiAnswer
@@ -63,6 +63,10 @@ class Webhook:
         self.config = ConfigFile(Path(flags.config) if flags.config else None, self.metrics)
         self.config.load()
         self.certificates = Certificates()
+        self._client_ca = ClientCaFile(
+            Path(flags.client_ca) if flags.client_ca else None, self.certificates
+        )
+        self._client_ca.load()
         self._files = _certificate_files(flags, self.certificates)
         self._api = _find_api(flags, environ)
         self._facts = Facts(self._api, self.stop) if self._api is not None else None
@@ -119,7 +123,9 @@ class Webhook:
         return self._facts.current() if self._facts is not None else NOTHING_KNOWN
 
     def _start_workers(self) -> None:
-        paths = [*self.config.paths, *(self._files.paths if self._files is not None else ())]
+        paths = [*self.config.paths, *self._client_ca.paths]
+        if self._files is not None:
+            paths += self._files.paths
         if paths:
             Worker("files", partial(follow_files, paths, self._refresh_files, self.stop)).start()
         if self._facts is not None:
@@ -133,6 +139,7 @@ class Webhook:
 
     def _refresh_files(self) -> None:
         self.config.refresh()
+        self._client_ca.refresh()
         if self._files is not None:
             self._files.refresh()
 

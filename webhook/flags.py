@@ -19,6 +19,8 @@ class Flags:
     cert_file: str | None
     """PEM; None: the certificates come from the cluster."""
     key_file: str | None
+    client_ca: str | None
+    """PEM; None: whoever reaches us is answered."""
     config: str | None
     """The operator config; None: the built-in one."""
     bind: tuple[str, int]
@@ -55,6 +57,11 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--cert-file", metavar="F", help="serving certificate (PEM), reloaded when it changes")
     add("--key-file", metavar="F", help="its key (PEM)")
+    add(
+        "--client-ca",
+        metavar="F",
+        help="let in only clients with a certificate of these CAs (PEM), reloaded when it changes",
+    )
     add("--config", metavar="F", help="operator config (YAML), reloaded when it changes")
     add("--bind", metavar="ADDR:PORT", type=parse_address, default=("::", 8443), help="HTTPS")
     add(

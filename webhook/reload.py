@@ -1,4 +1,4 @@
-"""Files that are read again when they change: the operator config, and certificates.
+"""Files that are read again when they change: the operator config, certificates, the client CA.
 
 A notification is the hint, a look every few seconds the truth (design D5): a kubelet swaps a
 mounted ConfigMap by a link, an editor by a rename, and a node may be out of inotify instances.
@@ -125,6 +125,49 @@ class CertificateFiles:
                 "the serving certificate cannot be used; the last good one stays in force",
                 extra={"fields": {"error": error}},
             )
+
+
+class ClientCaFile:
+    """The CAs of the clients that are let in; none that can be used changes nothing."""
+
+    def __init__(self, path: Path | None, certificates: Certificates) -> None:
+        self.paths: tuple[Path, ...] = (path,) if path is not None else ()
+        self._path = path
+        self._certificates = certificates
+        self._seen: bytes | None = None
+
+    def load(self) -> None:
+        """Read it for the first time.
+
+        Raises:
+            SettingsError: it cannot be read, or holds no CA certificate.
+        """
+        if self._path is not None:
+            self._require(_read(self._path, _MAX_PEM_BYTES, "--client-ca"))
+
+    def refresh(self) -> None:
+        """Take it if it has changed and can be used; else keep the last good one and say so."""
+        if self._path is None:
+            return
+        content: bytes | None = None
+        try:
+            content = _read(self._path, _MAX_PEM_BYTES, "--client-ca")
+            if content != self._seen:
+                self._require(content)
+                _log.info("the client CA was taken", extra={"fields": {"bytes": len(content)}})
+        except SettingsError as error:
+            if content != self._seen:
+                _log.error(
+                    "the client CA cannot be used; the last good one stays in force",
+                    extra={"fields": {"problem": str(error)}},
+                )
+        self._seen = content
+
+    def _require(self, content: bytes) -> None:
+        refused = self._certificates.require(content)
+        if refused is not None:
+            raise SettingsError([Problem("--client-ca", refused, "CA certificates in PEM")])
+        self._seen = content
 
 
 def follow_files(

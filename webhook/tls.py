@@ -1,6 +1,7 @@
 """The serving certificate: pairs of PEM come in, the TLS context in force goes out.
 
 A pair is tried in a scratch context, with a real handshake in memory, before the live one sees it.
+Where a client CA was given, only clients with a certificate of that CA are let in.
 """
 
 import os
@@ -39,6 +40,7 @@ class Certificates:
         self.load_failures = 0
         """Pairs that were offered and could not be used."""
         self._pair: _Pair | None = None
+        self._client_ca: str | None = None
         self._lock = threading.Lock()
 
     def offer(self, cert_pem: bytes, key_pem: bytes) -> str | None:
@@ -52,13 +54,29 @@ class Certificates:
             if pair == self._pair:
                 return None
             try:
-                context = _server_context(pair)
-                not_after = _try_handshake(context, cert_pem)
+                not_after = _try_handshake(_server_context(pair), cert_pem)
+                context = _server_context(pair, self._client_ca)
             except PairError as error:
                 self.load_failures += 1
                 return str(error)
             self._pair, self.context, self.not_after = pair, context, not_after
             return None
+
+    def require(self, client_ca: bytes) -> str | None:
+        """Let in only clients with a certificate of these CAs (PEM) from now on.
+
+        Returns why they cannot be used, None if they are in force. Old connections stay.
+        """
+        try:
+            text = client_ca.decode("ascii")
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(cadata=text)
+        except (ssl.SSLError, ValueError) as error:
+            return f"got {getattr(error, 'reason', None) or type(error).__name__}"
+        with self._lock:
+            self._client_ca = text
+            if self._pair is not None:
+                self.context = _server_context(self._pair, text)
+        return None
 
     def trim(self) -> None:
         """Forget the remembered sessions once they are many.
@@ -70,14 +88,14 @@ class Certificates:
             if self.context is None or self._pair is None:
                 return
             if self.context.session_stats()["number"] > MAX_SESSIONS:
-                self.context = _server_context(self._pair)
+                self.context = _server_context(self._pair, self._client_ca)
 
     def is_valid_at(self, now: float) -> bool:
         """Return whether a pair is in force that has not expired at `now` (seconds since 1970)."""
         return self.context is not None and self.not_after is not None and now < self.not_after
 
 
-def _server_context(pair: _Pair) -> ssl.SSLContext:
+def _server_context(pair: _Pair, client_ca: str | None = None) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(_CIPHERS)
@@ -86,6 +104,9 @@ def _server_context(pair: _Pair) -> ssl.SSLContext:
     context.set_alpn_protocols(["http/1.1"])
     # API servers keep their connections and resume none: tickets would be work for nobody.
     context.num_tickets = 0
+    if client_ca is not None:
+        context.load_verify_locations(cadata=client_ca)
+        context.verify_mode = ssl.CERT_REQUIRED
     try:
         with _as_file(pair.cert_pem + b"\n" + pair.key_pem) as path:
             context.load_cert_chain(path, password=_refuse_password)
