@@ -51,14 +51,14 @@ _MAX_DESCRIPTORS = 65_536
 class Webhook:
     """One process: what it was told, and what it holds."""
 
-    def __init__(self, flags: Flags, environ: Mapping[str, str]) -> None:
-        """Open and read everything.
+    def __init__(self, flags: Flags, environ: Mapping[str, str], stop: Stop) -> None:
+        """Open and read everything; `stop` ends `run`.
 
         Raises:
             SettingsError: something that was given cannot be used.
             AccessError: no API server was found.
         """
-        self.stop = Stop()
+        self.stop = stop
         self.metrics = Metrics()
         self.config = ConfigFile(Path(flags.config) if flags.config else None, self.metrics)
         self.config.load()
@@ -219,14 +219,16 @@ def _check(flags: Flags) -> int:
 
 
 def _serve(flags: Flags, environ: Mapping[str, str]) -> int:
-    webhook = Webhook(flags, environ)
+    stop = Stop()
 
     def end_at_once(*_: object) -> None:
-        webhook.stop.request()
-        webhook.stop.request()
+        stop.request()
+        stop.request()
 
-    signal.signal(signal.SIGTERM, lambda *_: webhook.stop.request())
+    # Before anything is served: from then on somebody may want it to end.
+    signal.signal(signal.SIGTERM, lambda *_: stop.request())
     signal.signal(signal.SIGINT, end_at_once)
+    webhook = Webhook(flags, environ, stop)
     # The loop wakes for a signal, as Python lets the handler run only between two waits.
     signal.set_wakeup_fd(webhook.server.wake_descriptor, warn_on_full_buffer=False)
     # What the start has made stays: looking through it again and again for garbage held up an
@@ -235,7 +237,7 @@ def _serve(flags: Flags, environ: Mapping[str, str]) -> int:
     gc.freeze()
     webhook.run()
     signal.set_wakeup_fd(-1)
-    _log.info("ended", extra={"fields": {"at_once": webhook.stop.at_once}})
+    _log.info("ended", extra={"fields": {"at_once": stop.at_once}})
     return 0
 
 
