@@ -16,8 +16,10 @@ from sidecar.backends.credentials import Credentials, CredentialsError, tls_cont
 from sidecar.backends.kafka_answers import BrokerError, classify_trouble
 from sidecar.backends.templated import TemplateEncoder
 from sidecar.batch import Batch
+from sidecar.encode import Body
 from sidecar.ndjson import ndjson_template
 from sidecar.settings import BackendSettings, Settings
+from sidecar.transform.records import Records
 from sidecar.url import Url, parse_url
 
 if TYPE_CHECKING:
@@ -82,6 +84,13 @@ class KafkaBackend(TemplateEncoder):
     def __init__(self, settings: BackendSettings) -> None:
         super().__init__(ndjson_template)
         self._settings = settings
+
+    def append(self, body: Body, records: Records, limit: int) -> int:
+        """Encode as many leading records as keep `body` within `limit`; return how many.
+
+        What Kafka adds to each record counts too: a batch of one file is then one record batch.
+        """
+        return super().append(body, records, limit * 9 // 10)
 
     def sender(self) -> Sender:
         """Return a producer of its own, so that what is on its way is one batch."""

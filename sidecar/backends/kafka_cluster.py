@@ -72,16 +72,25 @@ class Cluster:
                 time.sleep(_LOOK_SECONDS)
         return self._leaders
 
-    def broker(self, node: int, deadline: float) -> BrokerConnection:
+    def address(self, node: int) -> Url | None:
+        """Return where a broker listens; None for NOBODY, and where nobody knows."""
+        return self._brokers.get(node)
+
+    def broker(self, url: Url, deadline: float) -> BrokerConnection:
         """Return an open connection to a broker.
 
         Raises:
             BrokerError, ConnectError, ExchangeError: there is none to be had.
         """
-        url = self._brokers.get(node)
-        if url is None:
-            raise BrokerError("LEADER_NOT_AVAILABLE")
-        return self._opened(url, deadline)
+        connection = self._connections.get(url)
+        if connection is None:
+            connection = self._connections[url] = self._connect(url)
+        try:
+            connection.open(deadline)
+        except (BrokerError, ConnectError, ExchangeError):
+            self._drop(url)
+            raise
+        return connection
 
     def any_broker(self, deadline: float) -> BrokerConnection:
         """Return an open connection to whichever broker can be reached.
@@ -92,7 +101,7 @@ class Cluster:
         failure: BrokerError | ConnectError | ExchangeError = ConnectError("dns", "no broker")
         for url in self._candidates():
             try:
-                return self._opened(url, deadline)
+                return self.broker(url, deadline)
             except (BrokerError, ConnectError, ExchangeError) as error:
                 failure = error
         raise failure
@@ -138,17 +147,6 @@ class Cluster:
         """Yield what may be tried, once each: open connections, known brokers, the first ones."""
         known = (*self._connections, *self._brokers.values(), *self._servers)
         yield from dict.fromkeys(known)
-
-    def _opened(self, url: Url, deadline: float) -> BrokerConnection:
-        connection = self._connections.get(url)
-        if connection is None:
-            connection = self._connections[url] = self._connect(url)
-        try:
-            connection.open(deadline)
-        except (BrokerError, ConnectError, ExchangeError):
-            self._drop(url)
-            raise
-        return connection
 
     def _drop(self, url: Url) -> None:
         connection = self._connections.pop(url)

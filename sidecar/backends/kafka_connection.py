@@ -29,11 +29,13 @@ from sidecar.url import Url
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
-    from sidecar.batch import Piece
-
-CLIENT_ID: Final = "sidetail"
+_CLIENT_ID: Final = "sidetail"
+_CORRELATION_ID: Final = struct.Struct(">i")
+_CORRELATION_IDS: Final = 2**31
+_CORRELATION_AT: Final = 8
+"""In a framed request: behind its length, its kind and its version."""
 _MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 """Metadata of a large cluster stay far below; what is longer is no Kafka."""
 _NO_MESSAGE: Final = (ValueError, LookupError, TypeError, OverflowError, struct.error, KafkaError)
@@ -64,8 +66,9 @@ class BrokerConnection:
         self._login = login
         self._stream = StreamConnection(url, tls_context, allow_link_local=allow_link_local)
         self._versions = BrokerVersionData(api_versions={})
+        self._known_versions: dict[type, int] = {}
         self._sent = 0
-        """Requests; each one's number is its correlation id."""
+        """The correlation id of the latest request."""
 
     @property
     def sent_bytes(self) -> int:
@@ -96,11 +99,14 @@ class BrokerConnection:
         Raises:
             BrokerError: there is none.
         """
-        try:
-            found: int = self._versions.api_version(request_class, lowest, highest)
-        except IncompatibleBrokerVersion as error:
-            raise BrokerError("INCOMPATIBLE_BROKER") from error
-        return found
+        known = self._known_versions.get(request_class)
+        if known is None:
+            try:
+                known = self._versions.api_version(request_class, lowest, highest)
+            except IncompatibleBrokerVersion as error:
+                raise BrokerError("INCOMPATIBLE_BROKER") from error
+            self._known_versions[request_class] = known
+        return known
 
     def ask(self, request: Any, response_class: Any, deadline: float) -> Any:
         """Send a request of kafka-python's, of a fixed version, and return its response.
@@ -108,23 +114,18 @@ class BrokerConnection:
         Raises:
             ExchangeError: nobody knows what the broker made of it.
         """
-        self.send([memoryview(self.encode(request))], deadline)
+        self.send(memoryview(framed(request)), deadline)
         return self.response(response_class, request.API_VERSION, deadline)
 
-    def encode(self, request: Any) -> bytearray:
-        """Return the next request, framed, with its header."""
-        self._sent += 1
-        request.with_header(correlation_id=self._sent, client_id=CLIENT_ID)
-        framed: bytearray = request.encode(header=True, framed=True)
-        return framed
-
-    def send(self, pieces: "Sequence[Piece]", deadline: float) -> None:
-        """Send what `encode` gave, in pieces.
+    def send(self, request: memoryview, deadline: float) -> None:
+        """Send what `framed` gave; its correlation id is written into it.
 
         Raises:
             ExchangeError: it is unknown how much of it arrived.
         """
-        self._stream.send(pieces, deadline)
+        self._sent = (self._sent + 1) % _CORRELATION_IDS
+        _CORRELATION_ID.pack_into(request, _CORRELATION_AT, self._sent)
+        self._stream.send([request], deadline)
 
     def response(self, response_class: Any, version: int, deadline: float) -> Any:
         """Return the response to the request that was sent last.
@@ -133,13 +134,13 @@ class BrokerConnection:
             ExchangeError: there was none, or it makes no sense.
         """
         frame = self._frame(deadline)
+        # The whole header, in all the versions that we ask for.
+        if _CORRELATION_ID.unpack_from(frame) != (self._sent,):
+            raise self._broken("a response to something else")
         try:
-            response = response_class.decode(frame, version=version, header=True)
+            return response_class.decode(frame[_CORRELATION_ID.size :], version=version)
         except _NO_MESSAGE as error:
             raise self._broken("not a response") from error
-        if response.header.correlation_id != self._sent & 0x7FFFFFFF:
-            raise self._broken("a response to something else")
-        return response
 
     def close(self) -> None:
         """Close the connection; the next `open` makes a new one."""
@@ -167,6 +168,7 @@ class BrokerConnection:
         check(response.error_code)
         ranges = {row.api_key: (row.min_version, row.max_version) for row in response.api_keys}
         self._versions = BrokerVersionData(api_versions=ranges)
+        self._known_versions.clear()
 
     def _log_in(self, login: Login, deadline: float) -> None:
         request = SaslHandshakeRequest(version=1, mechanism=login.mechanism)
@@ -186,6 +188,13 @@ class BrokerConnection:
             raise BrokerError("SASL_AUTHENTICATION_FAILED") from error
         if not mechanism.is_authenticated():
             raise BrokerError("SASL_AUTHENTICATION_FAILED")
+
+
+def framed(request: Any) -> bytearray:
+    """Return a request of kafka-python's, framed, with its header; its correlation id is 0."""
+    request.with_header(correlation_id=0, client_id=_CLIENT_ID)
+    encoded: bytearray = request.encode(header=True, framed=True)
+    return encoded
 
 
 def error_name(code: int) -> str:

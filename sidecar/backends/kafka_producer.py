@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import chain, islice
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from kafka.partitioner import murmur2
 from kafka.protocol.producer import (
@@ -31,7 +31,6 @@ from kafka.protocol.producer import (
 
 from sidecar.backends.answers import Answer, Delivered, Hold, Partly, Refused, Retry
 from sidecar.backends.connection import ConnectError, ExchangeError
-from sidecar.backends.groups import Group, split
 from sidecar.backends.kafka_answers import (
     NOT_STORED,
     OUT_OF_STEP,
@@ -42,13 +41,16 @@ from sidecar.backends.kafka_answers import (
     classify_error,
     classify_trouble,
 )
-from sidecar.backends.kafka_cluster import NOBODY, Cluster
-from sidecar.backends.kafka_connection import BrokerConnection, check, error_name
+from sidecar.backends.kafka_cluster import Cluster
+from sidecar.backends.kafka_connection import BrokerConnection, check, error_name, framed
 from sidecar.backends.kafka_records import Page, Stamp, room_for
 from sidecar.batch import Batch, Part
 
-USUAL_BATCH_BYTES: Final = 1_000_000
-"""Of a record batch: what brokers take by default."""
+if TYPE_CHECKING:
+    from sidecar.url import Url
+
+_USUAL_BYTES: Final = 1024 * 1024
+"""Of a record batch: brokers take twelve bytes more by default."""
 _PRODUCE_VERSIONS: Final = (3, 8)
 """From the one on that has record batches, up to the last one without compact arrays."""
 _ALL_IN_SYNC: Final = -1
@@ -57,7 +59,7 @@ _MANY_REFUSALS: Final = 20
 _SEQUENCES: Final = 2**31
 _NUMBERS: Final = struct.Struct(">ii")
 """Of a record batch in a request: its partition, and its bytes."""
-_COUNT: Final = struct.Struct(">i")
+_NUMBER: Final = struct.Struct(">i")
 
 Identity = tuple[tuple[str, int, int], ...]
 """Which records: file, offset of the first one and how many, part by part."""
@@ -115,7 +117,9 @@ class _Cut:
 class _Run:
     """What goes to one partition."""
 
-    group: Group[int]
+    partition: int
+    parts: list[tuple[Part, bytes, range]] = field(default_factory=list)
+    """Each with the key of its records, and where they stand in the whole batch."""
     failure: Answer | None = None
     """Why the rest was not settled: Retry, Hold or Refused."""
     rejected: list[tuple[int, str]] = field(default_factory=list)
@@ -123,28 +127,34 @@ class _Run:
     """What is not settled yet begins here: part, record in it, byte in it."""
 
     @property
-    def partition(self) -> int:
-        return self.group.key
+    def is_going(self) -> bool:
+        """Whether there is something to be sent that nothing speaks against."""
+        return self.failure is None and self.at[0] < len(self.parts)
 
     @property
-    def is_done(self) -> bool:
-        return self.at[0] == len(self.group.batch.parts)
+    def room(self) -> int:
+        """Bytes that it takes at most."""
+        return sum(room_for(part.body, part.records.count, key) for part, key, _ in self.parts)
+
+    @property
+    def time(self) -> int:
+        """When the records that come next were read: milliseconds since the epoch."""
+        part, _, _ = self.parts[self.at[0]]
+        return part.records.read_at // 1_000_000
 
     def cut(self, page: Page, limit: int) -> _Cut:
         """Write the records that come next, up to `limit` bytes, and leave the batch open."""
-        parts = self.group.batch.parts
         place, record, byte = self.at
         spans: list[range] = []
         identity: list[tuple[str, int, int]] = []
         page.begin()
-        while place < len(parts):
-            part, before = parts[place], page.count
-            byte = page.add(part.body, byte, key_of(part), limit)
+        for part, key, span in self.parts[place:]:
+            before = page.count
+            byte = page.add(part.body, byte, key, limit)
             added = page.count - before
             if added:
-                spans.append(self.group.spans[place][record : record + added])
-                file = part.records.facts.file
-                identity.append((file, part.records.offset(record), added))
+                spans.append(span[record : record + added])
+                identity.append((part.records.facts.file, part.records.offset(record), added))
             if byte < len(part.body):
                 record += added
                 break
@@ -154,12 +164,10 @@ class _Run:
 
     def left(self) -> list[int]:
         """Return where what is not settled stands in the whole batch."""
-        if self.is_done:
-            return []
         place, record, _ = self.at
         rejected = {index for index, _ in self.rejected}
-        ahead = chain(self.group.spans[place][record:], *self.group.spans[place + 1 :])
-        return [index for index in ahead if index not in rejected]
+        ahead = chain.from_iterable(span for _, _, span in self.parts[place:])
+        return [index for index in islice(ahead, record, None) if index not in rejected]
 
     def reject(self, cut: _Cut, places: Iterable[int], reason: str) -> None:
         """Take note of records that will never be taken."""
@@ -185,7 +193,7 @@ class Producer:
         self._gzip_level = gzip_level
         self._page = Page()
         self._sequences: Sequences | None = None
-        self._limit = USUAL_BATCH_BYTES
+        self._limit = _USUAL_BYTES
         """Bytes of a record batch, less where a broker has refused one for its size."""
 
     @property
@@ -201,12 +209,12 @@ class Producer:
         """
         leaders = self._cluster.leaders(deadline)
         sequences = self._known(deadline)
-        runs = [_Run(group) for group in split(batch, lambda part: _partition(part, len(leaders)))]
-        while going := [run for run in runs if not run.is_done and run.failure is None]:
+        runs = _runs(batch, len(leaders))
+        while going := [run for run in runs if run.is_going]:
             self._send_next(going, leaders, sequences, deadline)
         if any(run.failure is not None for run in runs):
             self._cluster.forget()
-        return _answer(runs)
+        return _answer(runs, batch.count)
 
     def close(self) -> None:
         """Close all connections; what is known of earlier attempts stays."""
@@ -234,15 +242,15 @@ class Producer:
         deadline: float,
     ) -> None:
         """Send the next record batch of each run, and settle what is answered."""
-        by_leader: dict[int, list[_Run]] = defaultdict(list)
+        by_address: dict[Url | None, list[_Run]] = defaultdict(list)
         for run in runs:
-            by_leader[leaders[run.partition]].append(run)
+            by_address[self._cluster.address(leaders[run.partition])].append(run)
         requests = []
-        for leader, some in by_leader.items():
+        for url, some in by_address.items():
             with _failing(some):
-                if leader == NOBODY:
+                if url is None:
                     raise BrokerError("LEADER_NOT_AVAILABLE")
-                broker = self._cluster.broker(leader, deadline)
+                broker = self._cluster.broker(url, deadline)
                 requests.append(self._send(broker, some, sequences, deadline))
         for request in requests:
             with _failing([run for run, _ in request.cuts.values()]):
@@ -256,8 +264,12 @@ class Producer:
         deadline: float,
     ) -> _Request:
         request = _Request(broker, broker.version(ProduceRequest, *_PRODUCE_VERSIONS))
+        left = max(0.0, deadline - time.monotonic())
+        # The broker's own time-out comes first, so that its word is heard.
+        head = _empty_request(self._topic, request.version, 1 + int(0.9 * left))
         page = self._page
-        page.clear(sum(map(_room, runs)))
+        page.clear(len(head) + sum(run.room for run in runs))
+        page.write(head)
         for run in runs:
             begin = page.size
             page.write(bytes(_NUMBERS.size))
@@ -269,29 +281,15 @@ class Producer:
                 page.cut_back(begin)
                 continue
             request.cuts[run.partition] = run, cut
-            stamp = Stamp(sequences.producer_id, sequences.epoch, sequence, _milliseconds(run))
+            stamp = Stamp(sequences.producer_id, sequences.epoch, sequence, run.time)
             page.end(stamp, self._gzip_level)
             page.put(begin, _NUMBERS.pack(run.partition, page.batch_bytes))
         if request.cuts:
+            page.put(0, _NUMBER.pack(page.size - _NUMBER.size))
+            page.put(len(head) - _NUMBER.size, _NUMBER.pack(len(request.cuts)))
             with page.view() as content:
-                head = self._head(request, len(content), deadline)
-                broker.send([memoryview(head), content], deadline)
+                broker.send(content, deadline)
         return request
-
-    def _head(self, request: _Request, length: int, deadline: float) -> bytearray:
-        """Return what goes before the record batches, the last and longest part of a request."""
-        left = max(0.0, deadline - time.monotonic())
-        empty = ProduceRequest(
-            version=request.version,
-            transactional_id=None,
-            acks=_ALL_IN_SYNC,
-            timeout_ms=1 + int(900 * left),  # so that the broker's word comes before our deadline
-            topic_data=[ProduceRequest.TopicProduceData(name=self._topic, partition_data=[])],
-        )
-        head = request.broker.encode(empty)
-        head[:4] = _COUNT.pack(len(head) - 4 + length)
-        head[-4:] = _COUNT.pack(len(request.cuts))
-        return head
 
     def _settle(self, request: _Request, sequences: Sequences, deadline: float) -> None:
         """Read the answer and take note of what became of each record batch."""
@@ -334,29 +332,40 @@ class Producer:
             run.failure = classify_error(name)
 
 
-def key_of(part: Part) -> bytes:
-    """Return the key of a part's records: their file, which therefore lies in one partition."""
-    return part.records.facts.file.encode("ascii")
+@lru_cache(maxsize=64)
+def _empty_request(topic: str, version: int, timeout_seconds: int) -> bytes:
+    """Return a framed request that has no record batch yet.
+
+    It begins with its length and ends with the number of record batches.
+    """
+    topics = [ProduceRequest.TopicProduceData(name=topic, partition_data=[])]
+    request = ProduceRequest(
+        version=version,
+        transactional_id=None,
+        acks=_ALL_IN_SYNC,
+        timeout_ms=1000 * timeout_seconds,
+        topic_data=topics,
+    )
+    return bytes(framed(request))
 
 
-def _partition(part: Part, count: int) -> int:
-    return partition_of(key_of(part), count)
+def _runs(batch: Batch, partitions: int) -> list[_Run]:
+    """Return what goes to each partition; a file is the key of its records."""
+    runs: dict[int, _Run] = {}
+    for first, part in batch.indexed():
+        key = part.records.facts.file.encode("ascii")
+        partition = partition_of(key, partitions)
+        run = runs.get(partition)
+        if run is None:
+            run = runs[partition] = _Run(partition)
+        run.parts.append((part, key, range(first, first + part.records.count)))
+    return list(runs.values())
 
 
 @lru_cache(maxsize=1024)
 def partition_of(key: bytes, count: int) -> int:
     """Return the partition of a key among `count`, as Kafka's own producer chooses it."""
     return int(murmur2(key) & 0x7FFFFFFF) % count
-
-
-def _room(run: _Run) -> int:
-    parts = run.group.batch.parts
-    return sum(room_for(part.body, part.records.count, key_of(part)) for part in parts)
-
-
-def _milliseconds(run: _Run) -> int:
-    """Return the time of the records that come next: when they were read."""
-    return run.group.batch.parts[run.at[0]].records.read_at // 1_000_000
 
 
 @contextlib.contextmanager
@@ -369,13 +378,13 @@ def _failing(runs: Iterable[_Run]) -> Iterator[None]:
             run.failure = run.failure or classify_trouble(error)
 
 
-def _answer(runs: Sequence[_Run]) -> Answer:
-    """Say what became of a batch."""
+def _answer(runs: Sequence[_Run], count: int) -> Answer:
+    """Say what became of a batch of `count` records."""
     left = sorted(index for run in runs for index in run.left())
     rejected = sorted(pair for run in runs for pair in run.rejected)
     if not left and not rejected:
         return Delivered()
-    if rejected or len(left) < sum(run.group.batch.count for run in runs):
+    if rejected or len(left) < count:
         return Partly(retry=tuple(left), rejected=tuple(rejected))
     failures = [run.failure for run in runs if run.failure is not None]
     return min(failures, key=_urgency)

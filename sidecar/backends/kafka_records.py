@@ -8,6 +8,7 @@ import ctypes
 import mmap
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import crc32c
@@ -151,29 +152,28 @@ class Page:
             _CRC.pack_into(self._memory, self._begin + _CRC_AT, crc32c.crc32c(rest))
 
     def view(self) -> memoryview:
-        """Return what was written; to be released before the page is closed."""
+        """Return what was written; to be released before the page is cleared."""
         return memoryview(self._memory)[: self.size]
-
-    def close(self) -> None:
-        """Give the memory back."""
-        self._memory.close()
 
     def _address(self) -> int:
         return ctypes.addressof(ctypes.c_char.from_buffer(self._memory)) + self._begin
 
     def _add_by_python(self, lines: Piece, begin: int, key: bytes, limit: int) -> int:
-        made, taken, size = [], begin, self.batch_bytes
+        made: list[bytes] = []
+        taken, size, count = begin, self.batch_bytes, self.count
         with_key = varint(len(key)) + key
-        values = bytes(lines[begin:]).removesuffix(b"\n").split(b"\n")
-        for value in values:
-            inside = b"\0\0%b%b%b%b\0" % (varint(self.count), with_key, varint(len(value)), value)
-            record = varint(len(inside)) + inside
-            if self.count and size + len(record) > limit:
+        around = 3 + len(with_key)  # attributes, time's difference and number of headers are zeros
+        for value in bytes(lines[begin:]).removesuffix(b"\n").split(b"\n"):
+            number, length = varint(count), varint(len(value))
+            inside = around + len(number) + len(length) + len(value)
+            before = varint(inside)
+            size += len(before) + inside
+            if count and size > limit:
                 break
-            made.append(record)
-            self.count += 1
-            size += len(record)
+            made += (before, b"\0\0", number, with_key, length, value, b"\0")
+            count += 1
             taken += len(value) + 1
+        self.count = count
         self.write(b"".join(made))
         return min(taken, len(lines))
 
@@ -186,6 +186,7 @@ def room_for(lines: Piece, count: int, key: bytes) -> int:
     return len(lines) + len(lines) // 512 + count * (_HEAD.size + _RECORD_ROOM + len(key))
 
 
+@lru_cache(maxsize=8192)
 def varint(number: int) -> bytes:
     """Return a number, at least 0, as Kafka's records have it: zigzag, seven bits a byte."""
     rest, encoded = 2 * number, bytearray()

@@ -93,6 +93,8 @@ class Brokers:
     produce_versions: tuple[int, int] = (3, 12)
     tls: ssl.SSLContext | None = None
     named_host: str = "127.0.0.1"
+    one_address: bool = False
+    """All nodes are reached at the first one's address, as behind some proxies."""
     leaders: dict[int, int] = field(default_factory=dict)
     """Partition → node, or -1 for nobody."""
     offers: list[Offer] = field(default_factory=list)
@@ -208,7 +210,10 @@ class Brokers:
             throttle_time_ms=0,
             brokers=[
                 MetadataResponse.MetadataResponseBroker(
-                    node_id=each, host=self.named_host, port=server.port, rack=None
+                    node_id=each,
+                    host=self.named_host,
+                    port=self.servers[0].port if self.one_address else server.port,
+                    rack=None,
                 )
                 for each, server in enumerate(self.servers)
             ],
@@ -269,7 +274,7 @@ class Brokers:
         )
 
     def _reply(self, offer: Offer) -> Reply:
-        if self.leaders.get(offer.partition) != offer.node:
+        if self.leaders.get(offer.partition) != offer.node and not self.one_address:
             return NOT_LEADER
         return TOO_LARGE if offer.size > self.max_batch_bytes else self.reply(offer)
 

@@ -321,8 +321,28 @@ def test_a_broker_of_a_link_local_name_is_not_connected_to():
         client.sender.close()
 
 
-def test_brokers_too_old_or_too_new_for_us_hold():
-    with Brokers(produce_versions=(0, 2)) as brokers:
+def test_brokers_that_share_an_address_are_asked_at_once():
+    with Brokers(nodes=3, one_address=True) as brokers:
+        client = Client(brokers.url)
+        assert client.attempt(client.batch(*[_numbered(5)] * 12)) == Delivered()
+        client.sender.close()
+    assert len(brokers.stored) == 60
+
+
+@pytest.mark.parametrize("newest", range(3, 8))
+def test_older_brokers_are_spoken_to_as_they_understand_it(newest: int):
+    with Brokers(produce_versions=(0, newest)) as brokers:
+        client = Client(brokers.url)
+        assert client.attempt(client.batch(b"a\n")) == Delivered()
+        brokers.reply = Script(INVALID_RECORD)
+        assert client.attempt(client.batch(b"a\nb\n")) == Refused("rejected")
+        client.sender.close()
+    assert brokers.violations == []
+
+
+@pytest.mark.parametrize("versions", [(0, 2), (9, 12)])
+def test_brokers_too_old_or_too_new_for_us_hold(versions: tuple[int, int]):
+    with Brokers(produce_versions=versions) as brokers:
         client = Client(brokers.url)
         assert client.attempt(client.batch(b"a\n")) == Hold("kafka_incompatible_broker")
         client.sender.close()

@@ -65,7 +65,6 @@ def _written(
         page.end(STAMP, gzip_level)
         with page.view() as view:
             made.append(bytes(view))
-    page.close()
     return made
 
 
@@ -129,7 +128,6 @@ def test_a_batch_grows_by_lines_of_several_parts(way: None):
     page.end(STAMP, None)
     with page.view() as view:
         assert _read(bytes(view)) == [(b"k", b"a"), (b"k", b"b"), (b"other", b"c")]
-    page.close()
 
 
 def test_lines_are_taken_from_a_view_of_memory_that_is_written_to(way: None):
@@ -158,7 +156,6 @@ def test_a_large_page_is_given_back():
     page.begin()
     page.add(b"a\n", 0, b"k", NO_LIMIT)
     assert len(page._memory) == 2 << 20
-    page.close()
 
 
 @pytest.mark.parametrize(
