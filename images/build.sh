@@ -5,6 +5,7 @@
 #   TAG         default: the version
 #   REGISTRY    default: registry.example
 #   PYTHON_VERSION  of BASE, for the wheels; default 3.11
+#   EXTRAS      of the sidecar, files in requirements/: kafka; default: none
 #   DOCKER      default: docker
 set -eu
 cd "$(dirname "$0")/.."
@@ -34,15 +35,22 @@ mkdir -p build/images
 CC="$(pwd)/$python -m ziglang cc" $python -m sidecar.build_encoder \
   --target "build/images/encode-$arch.so" -- -target "$machine-linux-gnu.2.28" -s
 for name in sidecar webhook; do
+  requirements="-r requirements/$name.txt"
+  if [ "$name" = sidecar ]; then
+    for extra in ${EXTRAS:-}; do
+      [ -f "requirements/$extra.txt" ] || fail "EXTRAS=$EXTRAS: there is no requirements/$extra.txt"
+      requirements="$requirements -r requirements/$extra.txt"
+    done
+  fi
   rm -rf "build/images/$name"
   $python -m pip download --quiet --disable-pip-version-check --require-hashes --no-deps \
     --only-binary :all: --python-version "${PYTHON_VERSION:-3.11}" --implementation cp \
     --platform "manylinux_2_28_$machine" --platform "manylinux_2_17_$machine" \
     --platform "manylinux2014_$machine" --platform any \
-    --dest "build/images/$name" -r "requirements/$name.txt"
+    --dest "build/images/$name" $requirements
   ${DOCKER:-docker} build --quiet --network=none --platform "linux/$arch" \
     --build-arg BASE="$BASE" --build-arg TARGETARCH="$arch" --build-arg SOURCE_DATE_EPOCH="$epoch" \
-    --build-arg VERSION="$version" --build-arg REVISION="$revision" \
+    --build-arg VERSION="$version" --build-arg REVISION="$revision" --build-arg EXTRAS="${EXTRAS:-}" \
     -t "${REGISTRY:-registry.example}/sidetail-$name:${TAG:-$version}" -f "Dockerfile.$name" . >/dev/null
   echo "built ${REGISTRY:-registry.example}/sidetail-$name:${TAG:-$version} ($arch)"
 done
