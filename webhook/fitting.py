@@ -31,11 +31,16 @@ from webhook.status import (
 
 MAX_PATCH = 48 * 1024
 """Bytes of a patch."""
+_SPARE = 4 * 1024
+"""Of it, for what an earlier run has planned already: others make images and labels longer in
+between, and what is mounted and mirrored has to be collected still."""
 GOOD_PATCH = 16 * 1024
 """Bytes of a patch for a few paths: the detail of a status gives way to it."""
 _FEW_PATHS = 10
-_PER_OPERATION = 160
-"""Bytes of an operation around its value."""
+_PER_OPERATION = 80
+"""Bytes of an operation around its value, at most."""
+_ANNOTATIONS = 512
+"""Bytes of the operations for those of our annotations that are not the status."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +106,15 @@ def _within_limits(pod: Pod, options: Options, plan: Plan, setting: Setting) -> 
     """Return the plan's additions; where they are too large, those of its first entries."""
     count = plan.size
     while count > 0:
+        limit = MAX_PATCH if count <= plan.kept_size else MAX_PATCH - _SPARE
         kept = first_of(plan, count)
         additions = build_additions(pod, options, kept, setting)
         status = status_document(pod, options, kept, LOGS_VOLUME + setting.suffix)
         taken = _cost(additions)
-        if fits(status, MAX_PATCH - taken):
+        if fits(status, limit - taken):
             return _finished(pod, kept, additions, status, taken=taken)
-        count -= max(1, count * (taken - MAX_PATCH) // (2 * taken))
+        fewer = count - max(1, count * (taken - limit) // (2 * taken))
+        count = max(fewer, plan.kept_size) if count > plan.kept_size else fewer
     return _skipped(pod, options, first_of(plan, 0).faults)
 
 
@@ -132,4 +139,6 @@ def _cost(additions: Additions) -> int:
     operations = 4 + len(additions.volumes) + len(additions.init_containers)
     operations += sum(len(mounts) for mounts in additions.mounts.values())
     operations += len(additions.commands)
-    return len(to_ascii(parts)) + _PER_OPERATION * operations
+    text = to_ascii(parts)
+    blanks = text.count(",") + text.count(":")  # as many as a serialiser may add
+    return len(text) + blanks + _PER_OPERATION * operations + _ANNOTATIONS

@@ -55,6 +55,8 @@ class Ours:
     neither a container of ours nor the status says it."""
     seeds: tuple[Raw, ...] = ()
     """The seeding containers, in their order."""
+    planned: frozenset[tuple[str, ...]] = frozenset()
+    """What the status says is collected: container, path, volume, sub-path and glob."""
 
 
 NOTHING_OURS = Ours(frozenset(), None)
@@ -96,9 +98,14 @@ def find_ours(
     everyone = (*inits, *apps)
     marked = [container for container in everyone if is_ours(container)]
     document = _document(status)
+    planned = _planned(document)
     known = [
         *(name for name, mount, one in _mounts(everyone) if _is_our_mount(mount, one)),
-        *(volume for volume in _planned_volumes(document)),
+        *(
+            volume
+            for container, _, volume, part, _ in planned
+            if _is_log_part(volume, part, container)
+        ),
     ]
     is_mirrored = any(_is_mirrored(one) for one in everyone)
     if not (marked or document or known or is_mirrored):
@@ -109,6 +116,7 @@ def find_ours(
         sidecar_is_native=_sidecar_is_native(inits, apps),
         default_container=_default_container(marked, document, apps),
         seeds=tuple(one for one in inits if is_ours(one) and _SEED.fullmatch(one["name"])),
+        planned=frozenset(planned),
     )
 
 
@@ -144,14 +152,15 @@ def _document(status: object) -> Raw:
     return document if isinstance(document, dict) else {}
 
 
-def _planned_volumes(document: Raw) -> Iterator[str]:
-    """Yield our log volume for each entry of an earlier plan that lies on it."""
+def _planned(document: Raw) -> list[tuple[str, ...]]:
+    """Return container, path, volume, sub-path and glob of what an earlier run has planned."""
     plan = document.get("plan")
-    for entry in plan if isinstance(plan, list) else ():
-        if isinstance(entry, dict) and _is_log_part(
-            entry.get("volume"), entry.get("subPath"), entry.get("container")
-        ):
-            yield str(entry["volume"])
+    keys = ("container", "path", "volume", "subPath", "glob")
+    return [
+        tuple(str(entry.get(key)) for key in keys)
+        for entry in (plan if isinstance(plan, list) else ())
+        if isinstance(entry, dict)
+    ]
 
 
 def is_own_part(sub_path: object, container: object) -> bool:

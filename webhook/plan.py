@@ -5,6 +5,7 @@ is mirrored, and what is left out. A pure function; one path that is refused ref
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from contract.names import LOGS_VOLUME
 from contract.reasons import BAD_PATH, ENVIRONMENT_UNKNOWN, TOO_MANY, UNKNOWN_CONTAINER, VOLUME_KIND
@@ -223,7 +224,15 @@ class _Planner:
             shown_as=show((*root, *fixed_part(pattern[len(root) :]))),
             request=one.request,
         )
-        self._followed.append(followed)
+        self._followed.append(replace(followed, is_kept=self._is_kept(one.container, followed)))
+
+    def _is_kept(self, container: Container, one: Followed) -> bool:
+        """Return whether an earlier run has planned it: by the status, else by our own mount."""
+        if self._pod.ours.planned:
+            entry = (one.container, one.path, one.place.volume, one.place.sub_path, one.glob)
+            return entry in self._pod.ours.planned
+        mounted = [mount.sub_path for mount in container.kept_mounts]
+        return one.place.is_new and one.place.sub_path in mounted
 
     def _has_other_writers(self, one: Wanted, mount: Mount) -> bool:
         """Return whether another container can write where the files lie."""

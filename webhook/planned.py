@@ -45,6 +45,8 @@ class Followed:
     shown_as: str
     """The directory of the files, as the app sees it."""
     request: PathRequest
+    is_kept: bool = False
+    """An earlier run has planned the same: where room is short, others give way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,17 @@ class Plan:
     def size(self) -> int:
         """How many entries it has."""
         return len(self.followed) + len(self.mirrored)
+
+    @property
+    def kept_size(self) -> int:
+        """How many of them an earlier run has planned already."""
+        return sum(one.is_kept for one in self.ranked)
+
+    @property
+    def ranked(self) -> list[Followed | Mirrored]:
+        """What an earlier run has planned first; then files, then stdout."""
+        entries: list[Followed | Mirrored] = [*self.followed, *self.mirrored]
+        return sorted(entries, key=lambda one: not one.is_kept)
 
     @property
     def is_empty(self) -> bool:
@@ -113,28 +126,32 @@ def stdout_sub_path(container: str) -> str:
 
 
 def first_of(plan: Plan, count: int) -> Plan:
-    """Return the plan with its first `count` entries only: files first, then stdout.
+    """Return the plan with its first `count` entries by rank only.
 
-    What goes is left out as too large; a mirror that is there already goes last.
+    What goes is left out as too large.
     """
     if count >= plan.size:
         return plan
-    kept, dropped = plan.followed[:count], plan.followed[count:]
-    by_rank = sorted(plan.mirrored, key=lambda one: not one.is_there)
-    mirrored = by_rank[: max(0, count - len(plan.followed))]
+    first = {id(one) for one in plan.ranked[:count]}
+    kept = tuple(one for one in plan.followed if id(one) in first)
+    mirrored = tuple(one for one in plan.mirrored if id(one) in first)
     places = [one.place for one in kept]
     roots = tuple(place.sub_path + "/" for place in places if place.is_new)
     message = "what is added to the pod would be larger than a pod may carry"
-    faults = [Fault(one.request.shown, TOO_LARGE, message, is_path=True) for one in dropped]
+    faults = [
+        Fault(one.request.shown, TOO_LARGE, message, is_path=True)
+        for one in plan.followed
+        if id(one) not in first
+    ]
     faults += [
         Fault(STDOUT, TOO_LARGE, f"container {shown_name(one.container)}: {message}")
         for one in plan.mirrored
-        if one not in mirrored
+        if id(one) not in first
     ]
     return replace(
         plan,
         followed=kept,
-        mirrored=tuple(one for one in plan.mirrored if one in mirrored),
+        mirrored=mirrored,
         mounts=tuple(mount for mount in plan.mounts if mount.place in places),
         folders=tuple(folder for folder in plan.folders if folder.startswith(roots)),
         faults=(*plan.faults, *dict.fromkeys(faults)),

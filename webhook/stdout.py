@@ -46,7 +46,7 @@ class Mirrored:
     container: str
     command: tuple[str, ...]
     """What the mirror is to run, without the spec's `args`; empty for the node agent."""
-    is_there: bool = False
+    is_kept: bool = False
     """An earlier run has put the mirror in front of it: where room is short, others give way."""
 
 
@@ -86,7 +86,7 @@ def plan_stdout(
             obstacle = TOO_MANY, f"a pod may have {MAX_MIRRORED} mirrors"
         if obstacle is None:
             command = _to_run(container, options)
-            mirrored.append(Mirrored(container.name, command, is_there=container.is_mirrored))
+            mirrored.append(Mirrored(container.name, command, is_kept=container.is_mirrored))
         else:
             text = f"container {shown_name(container.name)}: {obstacle[1]}"
             faults.append(Fault(STDOUT, obstacle[0], text, from_pod=mends))

@@ -15,6 +15,7 @@ from tests.injection import (
     containers_of,
     document_of,
     settings_with,
+    status_of,
 )
 from webhook.cluster import NOTHING_KNOWN
 from webhook.mutate import admit_pod
@@ -330,3 +331,37 @@ def test_parts_stand_in_their_order_wherever_others_have_put_theirs():
 
         assert ours == ["sidetail-init", "sidetail-seed-1", "sidetail"]
         assert names.index("migrate") > names.index("sidetail")
+
+
+def crowded(**asked):
+    """Return a pod for which there is not room for all that it asks."""
+    names = [f"c{number}" for number in range(60)]
+    apps = [{"name": name, "image": "c:1", "command": ["/bin/c", "x" * 100]} for name in names]
+    asked = {PREFIX + key: value for key, value in asked.items()}
+    return {"metadata": {"name": "p", "annotations": asked}, "spec": {"containers": apps}}
+
+
+CROWDED = [
+    crowded(stdout="all"),
+    crowded(paths=",".join(f"c{number}:/srv/logs/*.log" for number in range(32)), seed="true"),
+]
+
+
+@pytest.mark.parametrize("pod", CROWDED, ids=["mirrored", "seeded"])
+def test_where_there_is_not_room_for_all_those_that_are_collected_stay_so(pod):
+    """Others make images longer in between, and come first with containers of their own."""
+    once = apply(pod, admit(pod))
+    changed = copy.deepcopy(once)
+    for found in containers_of(changed):
+        found["image"] = "mirror.test/of-all-our-registries/" + found["image"]
+    for number in range(8):
+        new = {"name": f"new-{number}", "image": "new:1", "command": ["/new"]}
+        changed["spec"]["containers"].insert(0, new)
+    repaired = apply(changed, admit(changed))
+    before, after = (status_of(one)["plan"] for one in (once, repaired))
+
+    assert len(before) < len(once["spec"]["containers"])
+    assert [entry for entry in before if entry not in after] == []
+    assert len(document_of(repaired)["sources"]) == len(after)
+    assert admit(repaired).patch == ()
+    assert admit(once).patch == ()
