@@ -13,7 +13,7 @@ copies (`seeding`), and which list the sidecar stands in.
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,12 +99,13 @@ def find_ours(
     marked = [container for container in everyone if is_ours(container)]
     document = _document(status)
     planned = _planned(document)
+    others = {str(volume["name"]) for volume in volumes if "emptyDir" not in volume}
     known = [
-        *(name for name, mount, one in _mounts(everyone) if _is_our_mount(mount, one)),
+        *(name for name, mount, one in _mounts(everyone) if _is_our_mount(mount, one, others)),
         *(
             volume
             for container, _, volume, part, _ in planned
-            if _is_log_part(volume, part, container)
+            if _is_log_part(volume, part, container) and volume not in others
         ),
     ]
     is_mirrored = any(_is_mirrored(one) for one in everyone)
@@ -181,14 +182,16 @@ def _mounts(containers: Iterable[Raw]) -> Iterator[tuple[str, Raw, Raw]]:
                 yield str(mount.get("name")), mount, container
 
 
-def _is_our_mount(mount: Raw, container: Raw) -> bool:
-    """Return whether only we make such a mount."""
+def _is_our_mount(mount: Raw, container: Raw, others: Collection[str]) -> bool:
+    """Return whether only we make such a mount; `others` are volumes that we do not make."""
     path = mount.get("mountPath")
     if not isinstance(path, str):
         return False
     if path.startswith(ROOT + "/") or (path == TOKEN_DIR and is_ours(container)):
         return True
-    return _is_log_part(mount.get("name"), mount.get("subPath"), container.get("name"))
+    volume = str(mount.get("name"))
+    is_part = _is_log_part(volume, mount.get("subPath"), container.get("name"))
+    return is_part and volume not in others
 
 
 def _suffix(names: Iterable[str]) -> str:
