@@ -15,7 +15,7 @@ import crc32c
 
 from sidecar.backends.http_sender import gzip
 from sidecar.batch import Piece
-from sidecar.native import NUMBER, POINTER, TEXT, library, members
+from sidecar.native import NUMBER, POINTER, TEXT, Library, library, members
 
 _HEAD: Final = struct.Struct(">qiibIhiqqqhii")
 """Base offset, length from here on, leader epoch, magic, CRC, attributes, last offset's distance,
@@ -69,9 +69,11 @@ class Page:
         self.count = 0
         """Records of the record batch that is open."""
         self._library = library()
+        self._job = RecordsJob()
         self._begin = 0
         """Where the record batch that is open begins."""
         self._memory = mmap.mmap(-1, _USUAL_PAGE)
+        self._address = _address(self._memory)
 
     @property
     def batch_bytes(self) -> int:
@@ -84,6 +86,7 @@ class Page:
         wanted = max(room, _USUAL_PAGE)
         if not wanted <= len(self._memory) <= 2 * wanted:
             self._memory = mmap.mmap(-1, wanted)  # the old one goes with the last view of it
+            self._address = _address(self._memory)
 
     def write(self, content: "bytes | bytearray") -> None:
         """Append bytes as they are."""
@@ -117,22 +120,10 @@ class Page:
         """
         if self._library is None:
             return self._add_by_python(lines, begin, key, limit)
-        address, keeper = _address(lines)
-        job = RecordsJob(
-            text=address + begin,
-            length=len(lines) - begin,
-            key=key,
-            key_length=len(key),
-            out=self._address(),
-            size=self.batch_bytes,
-            limit=limit,
-            count=self.count,
-        )
-        self._library.c.sidetail_make_records(ctypes.byref(job))
-        del keeper
-        self.size = self._begin + job.size
-        self.count = job.count
-        return begin + int(job.taken)
+        if isinstance(lines, bytes) or lines.readonly:
+            # Only memory that may be written to gives its address away.
+            return self._add_by_c(self._library, bytearray(lines), begin, key, limit)
+        return self._add_by_c(self._library, lines, begin, key, limit)
 
     def end(self, stamp: Stamp, gzip_level: int | None) -> None:
         """Complete the record batch: what stands before its records, compression, checksum."""
@@ -155,8 +146,24 @@ class Page:
         """Return what was written; to be released before the page is cleared."""
         return memoryview(self._memory)[: self.size]
 
-    def _address(self) -> int:
-        return ctypes.addressof(ctypes.c_char.from_buffer(self._memory)) + self._begin
+    def _add_by_c(
+        self,
+        native: Library,
+        lines: "memoryview | bytearray",
+        begin: int,
+        key: bytes,
+        limit: int,
+    ) -> int:
+        job, first = self._job, ctypes.c_char.from_buffer(lines)
+        job.text = ctypes.addressof(first) + begin
+        job.length = len(lines) - begin
+        job.key, job.key_length = key, len(key)
+        job.out = self._address + self._begin
+        job.size, job.limit, job.count = self.batch_bytes, limit, self.count
+        native.c.sidetail_make_records(ctypes.byref(job))
+        self.size = self._begin + job.size
+        self.count = job.count
+        return begin + int(job.taken)
 
     def _add_by_python(self, lines: Piece, begin: int, key: bytes, limit: int) -> int:
         made: list[bytes] = []
@@ -197,10 +204,5 @@ def varint(number: int) -> bytes:
     return bytes(encoded)
 
 
-def _address(piece: Piece) -> tuple[int, object]:
-    """Return where a piece's bytes lie, and what must live as long as they are read."""
-    if isinstance(piece, memoryview) and not piece.readonly:
-        first = ctypes.c_char.from_buffer(piece)
-        return ctypes.addressof(first), first
-    whole = ctypes.c_char_p(bytes(piece))
-    return ctypes.cast(whole, ctypes.c_void_p).value or 0, whole
+def _address(memory: mmap.mmap) -> int:
+    return ctypes.addressof(ctypes.c_char.from_buffer(memory))

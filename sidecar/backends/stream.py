@@ -24,7 +24,8 @@ from sidecar.url import Url
 if TYPE_CHECKING:
     import ssl
 
-_PIECE = 256 * 1024
+_TLS_PIECE = 256 * 1024
+"""Written at a time, since TLS goes on until all of it is written; TCP takes what it can."""
 _LINGER_SECONDS = 1.0
 _LOOK_SECONDS = 0.02
 
@@ -74,11 +75,12 @@ class StreamConnection:
         """Write the pieces one after the other."""
         with self._breaking():
             connection = self._connected()
+            most = _TLS_PIECE if hasattr(connection, "pending") else None
             for piece in pieces:
                 view = memoryview(piece)
                 while view:
                     connection.settimeout(time_left(deadline))
-                    sent = connection.send(view[:_PIECE])
+                    sent = connection.send(view[:most])
                     self.sent_bytes += sent
                     view = view[sent:]
 
