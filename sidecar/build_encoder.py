@@ -17,7 +17,8 @@ from pathlib import Path
 from sidecar.native import LIBRARY
 
 SOURCES = tuple(
-    Path(__file__).parent / name for name in ("encode.c", "lines.c", "objects.c", "record_batch.c")
+    Path(__file__).parent / f"{name}.c"
+    for name in ("encode", "lines", "automaton", "objects", "record_batch")
 )
 FLAGS = ("-std=c11", "-O2", "-shared", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra")
 

@@ -2,9 +2,6 @@
  *
  * Loaded like encode.c; sidecar/transform/lines.py and cri.py say the same in Python.
  */
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE /* memmem */
-#endif
 #include "times.h"
 
 /* One call's work; sidecar/native.py fills it in. Columns have room for `count` lines. */
@@ -79,77 +76,6 @@ EXPORT int64_t sidetail_gather(const byte *text, const int64_t *begins, const in
         *at++ = '\n';
     }
     return at - out;
-}
-
-/* One alternative of a simple pattern: see sidecar/transform/simple_patterns.py. */
-struct simple {
-    int64_t at_begin;     /* only at a message's begin */
-    int64_t at_end;
-    int64_t length;       /* bytes that it matches */
-    const byte *literal;  /* the only text that matches, or NULL */
-    const byte *sets;     /* else a set for each byte: 256 bits */
-};
-
-/* Return whether `text` stands anywhere between `in` and `end`. */
-static int has_text(const byte *in, const byte *end, const byte *text, int64_t length)
-{
-#ifdef HAVE_SSE2
-    /* Its first and its last byte are looked for at sixteen places at once. */
-    const __m128i first = _mm_set1_epi8((char)text[0]);
-    const __m128i last = _mm_set1_epi8((char)text[length - 1]);
-
-    for (; end - in >= length + 15; in += 16) {
-        __m128i begins = _mm_loadu_si128((const __m128i *)(const void *)in);
-        __m128i ends = _mm_loadu_si128((const __m128i *)(const void *)(in + length - 1));
-        __m128i both = _mm_and_si128(_mm_cmpeq_epi8(begins, first), _mm_cmpeq_epi8(ends, last));
-        unsigned mask = (unsigned)_mm_movemask_epi8(both);
-
-        for (; mask; mask &= mask - 1)
-            if (!memcmp(in + __builtin_ctz(mask), text, (size_t)length))
-                return 1;
-    }
-#endif
-    return end - in >= length && memmem(in, (size_t)(end - in), text, (size_t)length) != NULL;
-}
-
-static int stands_at(const byte *in, const struct simple *simple)
-{
-    if (simple->literal)
-        return !memcmp(in, simple->literal, (size_t)simple->length);
-    for (int64_t at = 0; at < simple->length; at++)
-        if (!(simple->sets[32 * at + in[at] / 8] >> in[at] % 8 & 1))
-            return 0;
-    return 1;
-}
-
-static int is_in(const byte *in, const byte *end, const struct simple *simple)
-{
-    int64_t length = simple->length;
-
-    if (end - in < length || (simple->at_begin && simple->at_end && end - in != length))
-        return 0;
-    if (simple->at_begin)
-        return stands_at(in, simple);
-    if (simple->at_end)
-        return stands_at(end - length, simple);
-    if (simple->literal && length)
-        return has_text(in, end, simple->literal, length);
-    for (; end - in >= length; in++)
-        if (stands_at(in, simple))
-            return 1;
-    return 0;
-}
-
-/* Set a byte of `mask` for each message that one of the alternatives is in. */
-EXPORT void sidetail_find_simple(const byte *text, const int64_t *begins, const int64_t *ends,
-                                 int64_t count, const struct simple *alternatives,
-                                 int64_t alternative_count, byte *mask)
-{
-    for (int64_t row = 0; row < count; row++) {
-        mask[row] = 0;
-        for (int64_t at = 0; at < alternative_count && !mask[row]; at++)
-            mask[row] = is_in(text + begins[row], text + ends[row], &alternatives[at]) != 0;
-    }
 }
 
 /* Write the numbers of the rows that `mask` has a 1 for; return how many. */

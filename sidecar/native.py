@@ -1,9 +1,9 @@
 """The parts of the sidecar that are written in C, if they were built: found and checked.
 
-encode.c encodes (`sidecar.encode_native`), lines.c splits and sifts blocks, objects.c reads JSON,
-logfmt and Docker's lines (`sidecar.transform.in_c`), record_batch.c makes Kafka's records
-(`sidecar.backends.kafka_records`). Each function has a twin in Python that says
-the same, more slowly; without the library, or with `SIDETAIL_ENCODER=python`, the twins do it all.
+encode.c encodes (`sidecar.encode_native`), lines.c splits and sifts blocks, automaton.c runs
+patterns, objects.c reads JSON, logfmt and Docker's lines (`sidecar.transform.in_c`),
+record_batch.c makes Kafka's records (`sidecar.backends.kafka_records`). Each function has a twin
+in Python, or in RE2, that says the same, more slowly; without the library, or with `SIDETAIL_ENCODER=python`, the twins do it all.
 """
 
 import ctypes
@@ -12,7 +12,7 @@ import os
 from functools import cache
 from typing import Any, Final
 
-INTERFACE: Final = 5
+INTERFACE: Final = 6
 """Of the C files: a library of another one is not used."""
 ENCODER_ENV: Final = "SIDETAIL_ENCODER"
 """Environment variable: `python` turns the library off."""
@@ -32,7 +32,11 @@ _SIGNATURES: Final[dict[str, tuple[type | None, tuple[type, ...]]]] = {
     "split_lines": (None, (TEXT, POINTER)),
     "split_cri": (None, (TEXT, POINTER)),
     "gather": (NUMBER, (TEXT, POINTER, POINTER, NUMBER, POINTER, POINTER)),
-    "find_simple": (None, (TEXT, POINTER, POINTER, NUMBER, POINTER, NUMBER, POINTER)),
+    "find": (None, (TEXT, POINTER, POINTER, NUMBER, POINTER, POINTER)),
+    "find_all": (None, (TEXT, POINTER, POINTER, NUMBER, POINTER)),
+    "redact": (NUMBER, (TEXT, POINTER, POINTER, NUMBER, POINTER)),
+    "find_crossing": (None, (TEXT, POINTER, POINTER, NUMBER, POINTER, NUMBER, POINTER)),
+    "move_objects": (None, (NUMBER, *[POINTER] * 7)),
     "keep": (NUMBER, (TEXT, NUMBER, POINTER, POINTER)),
     "left_out": (None, (TEXT, NUMBER, POINTER, POINTER, NUMBER, POINTER)),
     "first_bytes": (NUMBER, (TEXT, POINTER, NUMBER, TEXT, POINTER)),

@@ -21,7 +21,6 @@ from sidecar.transform.partials import join_partials
 from sidecar.transform.records import Records
 
 if TYPE_CHECKING:
-    from sidecar.transform.parse import ParseMessage
     from sidecar.transform.patterns import Pattern
 
 Transform = Callable[[Block], Records]
@@ -103,18 +102,17 @@ def _redact_and_parse(source: Source) -> Sequence[_Step]:
         return []
     from sidecar.transform.parse import PARSERS, parse_messages
 
-    parse = PARSERS.get(source.format)
     if source.redact:
-        return [_redact(source, parse)]
-    return [] if parse is None else [parse_messages(source.format)]
+        return [_redact(source, is_parsed=source.format in PARSERS)]
+    return [parse_messages(source.format)] if source.format in PARSERS else []
 
 
-def _redact(source: Source, parse: "ParseMessage | None") -> _Step:
+def _redact(source: Source, *, is_parsed: bool) -> _Step:
     from sidecar.transform.redact import redact_matches
     from sidecar.transform.redact_objects import redact_and_parse
 
     patterns = [_pattern(pattern) for _, pattern in source.redact]
-    return redact_matches(patterns) if parse is None else redact_and_parse(patterns, parse)
+    return redact_and_parse(patterns, source.format) if is_parsed else redact_matches(patterns)
 
 
 def _pattern(pattern: str) -> "Pattern":

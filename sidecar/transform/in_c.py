@@ -1,14 +1,18 @@
-"""The transform's functions in C, as Python calls them: lines.c and objects.c say what they do."""
+"""The transform's functions in C, as Python calls them; the C files say what they do."""
 
 import ctypes
 from array import array
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from sidecar.native import NUMBER, POINTER, TEXT, Library, members
 from sidecar.transform.records import NO_TIME, Columns
 
+if TYPE_CHECKING:
+    from sidecar.transform.automaton import Table
+
+Messages = tuple["array[int]", "array[int]"]
+"""Where messages begin in a text, and where they end."""
 OBJECT_FORMATS: Final = {"json": 0, "logfmt": 1, "auto": 2, "docker": 3}
 
 
@@ -34,6 +38,65 @@ class ObjectsJob(ctypes.Structure):
     )
 
 
+class AutomatonJob(ctypes.Structure):
+    """`struct automaton` of automaton.c."""
+
+    _fields_ = (
+        *members(POINTER, "cells"),
+        *members(TEXT, "classes"),
+        *members(POINTER, "entries"),
+        *members(TEXT, "stays"),
+        *members(NUMBER, "idle", "matched", "end"),
+        *members(TEXT, "needed"),
+        *members(NUMBER, "needed_length", "is_literal", "reads_all"),
+    )
+
+
+class MatchesJob(ctypes.Structure):
+    """`struct matches` of automaton.c."""
+
+    _fields_ = (
+        *members(POINTER, "begin", "end", "scratch", "spans"),
+        *members(NUMBER, "room", "found"),
+    )
+
+
+class RedactionJob(ctypes.Structure):
+    """`struct redaction` of automaton.c."""
+
+    _fields_ = (
+        *members(POINTER, "spans"),
+        *members(NUMBER, "span_count"),
+        *members(TEXT, "mark"),
+        *members(NUMBER, "mark_length"),
+        *members(POINTER, "out", "begins", "ends", "changed"),
+    )
+
+
+class Automaton:
+    """A pattern as automaton.c reads it."""
+
+    def __init__(self, table: "Table | None", needed: bytes) -> None:
+        """Keep a table and a text that every match needs; without a table it is the match."""
+        self._table = table
+        self._job = AutomatonJob(needed=needed, needed_length=len(needed), is_literal=table is None)
+        self._job.reads_all = not needed.isascii()
+        if table is not None:
+            self._job.cells = table.cells.buffer_info()[0]
+            self._job.entries = table.entries.buffer_info()[0]
+            for name in ("classes", "stays", "idle", "matched", "end", "reads_all"):
+                setattr(self._job, name, getattr(table, name))
+
+    @property
+    def address(self) -> int:
+        """Of what C reads; valid as long as this object lives."""
+        return ctypes.addressof(self._job)
+
+
+NOT_UTF8: Final = 2
+"""In a mask of `find`: the message is not UTF-8, and the pattern asks."""
+
+
 @dataclass(frozen=True, slots=True)
 class ReadObjects:
     """What objects.c found out about some records."""
@@ -45,19 +108,6 @@ class ReadObjects:
     """How many records are marked UNSURE: nothing is known of them."""
     found: int
     """How many say anything."""
-
-
-class SimplePattern:
-    """A simple pattern as lines.c reads it: `struct simple` for each alternative."""
-
-    def __init__(self, alternatives: Sequence[tuple[bool, bool, bytes | None, bytes]]) -> None:
-        """Keep alternatives: (at_begin, at_end, literal or None, a bitmap for each byte)."""
-        self.table = array("q")
-        self._kept = []
-        for at_begin, at_end, literal, bitmaps in alternatives:
-            texts = [None if text is None else TEXT(text) for text in (literal, bitmaps)]
-            self._kept.append(texts)
-            self.table.extend((at_begin, at_end, len(bitmaps) // 32, *map(_address, texts)))
 
 
 def count_lines(library: Library, text: bytes) -> int:
@@ -101,23 +151,79 @@ def gather(library: Library, text: bytes, columns: Columns) -> tuple[bytes, "arr
     return bytes(memoryview(out)[:size]), places
 
 
-def find_simple(library: Library, text: bytes, columns: Columns, pattern: SimplePattern) -> bytes:
-    """Return a byte for each message: 1 where the pattern is in it.
+def find(library: Library, text: bytes, messages: Messages, automaton: Automaton) -> bytearray:
+    """Return a byte for each message: 1 where the pattern is in it, 0 or NOT_UTF8."""
+    mask = bytearray(len(messages[0]))
+    library.c.sidetail_find(text, *_columns(messages), automaton.address, _room(mask))
+    return mask
 
-    `text` is what the columns point into.
+
+def find_all(
+    library: Library, text: bytes, messages: Messages, begin: Automaton, end: Automaton
+) -> "array[int]":
+    """Return begin and end, one after the other, of every match in the messages.
+
+    All of them are UTF-8. `begin` finds where matches begin, `end` where one ends.
     """
-    count = len(columns.begins)
-    mask = bytearray(count)
-    library.c.sidetail_find_simple(
-        text,
-        columns.begins.buffer_info()[0],
-        columns.ends.buffer_info()[0],
-        count,
-        pattern.table.buffer_info()[0],
-        len(pattern.table) // 5,
-        ctypes.addressof(ctypes.c_char.from_buffer(mask)) if mask else None,
+    scratch = bytearray(len(text) + 1)
+    job = MatchesJob(begin=begin.address, end=end.address, scratch=_room(scratch))
+    spans, found = _column(0), len(messages[0]) + 1
+    while job.room < found:
+        spans = _column(2 * found)
+        job.room, job.spans = found, spans.buffer_info()[0]
+        library.c.sidetail_find_all(text, *_columns(messages), ctypes.byref(job))
+        found = job.found
+    return spans[: 2 * found]
+
+
+def redact(
+    library: Library, text: bytes, messages: Messages, spans: "array[int]", mark: bytes
+) -> tuple[bytes, "array[int]", "array[int]", bytes]:
+    """Return the messages with `mark` for each span, a newline behind each of them.
+
+    Then where each begins, where it ends, and a 1 for each that had a span.
+    """
+    count, span_count = len(messages[0]), len(spans) // 2
+    # No message stands in the text twice, and no span is empty.
+    out, changed = bytearray(len(text) + count + span_count * len(mark)), bytearray(count)
+    begins, ends = _column(count), _column(count)
+    job = RedactionJob(
+        spans=spans.buffer_info()[0],
+        span_count=span_count,
+        mark=mark,
+        mark_length=len(mark),
+        out=_room(out),
+        begins=begins.buffer_info()[0],
+        ends=ends.buffer_info()[0],
+        changed=_room(changed),
     )
-    return bytes(mask)
+    size = library.c.sidetail_redact(text, *_columns(messages), ctypes.byref(job))
+    return bytes(memoryview(out)[:size]), begins, ends, bytes(changed)
+
+
+def find_crossing(library: Library, text: bytes, messages: Messages, spans: "array[int]") -> bytes:
+    """Return a 1 for each message of which a span is not within a string that is a value.
+
+    The messages are JSON objects without a backslash; of others it says nothing.
+    """
+    crossing = bytearray(len(messages[0]))
+    library.c.sidetail_find_crossing(
+        text, *_columns(messages), spans.buffer_info()[0], len(spans) // 2, _room(crossing)
+    )
+    return bytes(crossing)
+
+
+def move_objects(library: Library, before: Columns, after: Columns) -> None:
+    """Move the spans of objects with their messages, in place, where only strings have changed.
+
+    Both have the same columns but for `begins` and `ends`, and all of what is parsed.
+    """
+    columns = (before.begins, before.ends, after.begins, after.ends)
+    spans = (after.marks, after.parsed_begins, after.parsed_ends)
+    library.c.sidetail_move_objects(
+        len(after.begins),
+        *(each.buffer_info()[0] for each in (*columns, *spans) if each is not None),
+    )
 
 
 def keep(library: Library, column: "array[int]", mask: bytes, kept: int) -> "array[int]":
@@ -200,8 +306,13 @@ def read_objects(
     return ReadObjects(read, bytes(memoryview(out)[: job.out_size]), job.unsure, job.found)
 
 
-def _address(text: ctypes.c_char_p | None) -> int:
-    return 0 if text is None else ctypes.cast(text, POINTER).value or 0
+def _room(buffer: bytearray) -> int | None:
+    return ctypes.addressof(ctypes.c_char.from_buffer(buffer)) if buffer else None
+
+
+def _columns(messages: Messages) -> tuple[int, int, int]:
+    begins, ends = messages
+    return begins.buffer_info()[0], ends.buffer_info()[0], len(begins)
 
 
 def _column(count: int) -> "array[int]":

@@ -100,15 +100,19 @@ def parse_messages(format_name: str) -> Callable[[Records], Records]:
 
 def _ask(records: Records, parse: ParseMessage) -> Records:
     """Return the records with what those say that objects.c has left to Python (UNSURE)."""
+    rows = [row for row, mark in enumerate(marks_of(records)) if mark & UNSURE]
+    return with_said_at(records, rows, [parse(records.message(row)) for row in rows])
+
+
+def with_said_at(records: Records, rows: Sequence[int], said: Sequence[Said]) -> Records:
+    """Return records of which some are parsed with what others say, or say instead."""
     columns, times = columns_of(records), times_of(records)
     marks = marks_of(records)
     begins = columns.parsed_begins or array("q", bytes(8 * records.count))
     ends = columns.parsed_ends or array("q", bytes(8 * records.count))
     apart, size = [records.parsed], len(records.parsed)
-    for row in [row for row, mark in enumerate(marks) if mark & UNSURE]:
-        message = columns.begins[row]
-        time, mark, begin, end, text = parse(records.text[message : columns.ends[row]])
-        marks[row] = marks[row] & ~UNSURE | mark
+    for row, (time, mark, begin, end, text) in zip(rows, said, strict=True):
+        marks[row] = marks[row] & ~(UNSURE | PARSED_APART) | mark
         if time != NO_TIME:
             times[row] = time
         if mark & PARSED_APART:
@@ -116,6 +120,7 @@ def _ask(records: Records, parse: ParseMessage) -> Records:
             apart.append(text)
             size += len(text)
         else:
+            message = columns.begins[row]
             begins[row], ends[row] = message + begin, message + end
     seconds, nanos = time_columns(times)
     columns = replace(

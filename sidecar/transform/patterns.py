@@ -1,27 +1,34 @@
-r"""Patterns of users: RE2's, on whole blocks where that is the same as record by record.
+r"""Patterns of users: RE2's syntax and meaning, over the messages of whole blocks.
 
-RE2 matches in time linear in the text, whatever the pattern. A call from Python costs more than
-what RE2 does in it, so that one search runs over many records wherever it can: messages with
-newlines between them, `^` and `$` at each, and no part of the pattern may match a newline.
-`\A`, `\z` and `(?-m` mean the text's ends and not a line's: those patterns go record by record.
-Simple patterns (`^ERROR|WARN`) need no engine at all, if lines.c is there.
+Most of them become tables that C runs over all messages at once (automaton.c). The others, and
+all of them without the library, are RE2's. It matches in time linear in the text, whatever the
+pattern, but a call from Python costs more than what RE2 does in it: one search runs over many
+messages wherever it can, newlines between them, `^` and `$` at each, and no part of the pattern
+may match a newline. `\A`, `\z` and `(?-m` mean the text's ends and not a line's: those patterns
+go message by message.
 """
 
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
+from itertools import compress
 from typing import Any, Final
 
 import re2
 
 from sidecar.native import library
 from sidecar.transform import in_c
+from sidecar.transform.automaton import Search, is_literal, make_table, needed_text
+from sidecar.transform.graph import TooLargeError
 from sidecar.transform.lines import columns_of
 from sidecar.transform.records import Records
-from sidecar.transform.simple_patterns import as_bitmap, read_simple
-from sidecar.transform.tight import Tight, split_text, tight_of, tighten
+from sidecar.transform.regex import Look, Node, looks_in, read_regex
+from sidecar.transform.tight import Tight, tighten
 
 _TEXT_ANCHORS: Final = ("\\A", "\\z", "\\C", "(?-", "-m")
 """In a pattern that holds one of these (perhaps only as text), a line is not like a text."""
+
+_ENDS: Final = {Look.TEXT_BEGIN, Look.TEXT_END, Look.LINE_BEGIN, Look.LINE_END}
 
 _Match = Callable[[Any, bytes, int, int], list[tuple[int, int]]]
 """(anchor, text, begin, end) → the span of the first match; (-1, -1) for none."""
@@ -42,16 +49,30 @@ class Pattern:
         self._goes_by_lines = not any(anchor in pattern for anchor in _TEXT_ANCHORS)
 
     @cached_property
-    def _simple(self) -> in_c.SimplePattern | None:
-        simple = read_simple(self._pattern)
-        if simple is None:
+    def _tree(self) -> Node | None:
+        return read_regex(self._pattern)
+
+    @cached_property
+    def sees_ends(self) -> bool:
+        r"""Whether the pattern asks where a text or a line begins or ends, or may do so.
+
+        If not, what it finds in a part of a text it also finds in the whole, if there is no
+        word character beside that part.
+        """
+        return self._tree is None or any(look in _ENDS for look in looks_in(self._tree))
+
+    @cached_property
+    def _finder(self) -> in_c.Automaton | None:
+        """What finds out whether there is a match."""
+        return None if self._tree is None else _automaton(self._tree, Search.ANYWHERE)
+
+    @cached_property
+    def _matchers(self) -> tuple[in_c.Automaton, in_c.Automaton] | None:
+        """What finds where matches begin, and where one ends."""
+        if self._tree is None or (begin := _automaton(self._tree, Search.BEGINS)) is None:
             return None
-        return in_c.SimplePattern(
-            [
-                (each.at_begin, each.at_end, each.literal, b"".join(map(as_bitmap, each.sets)))
-                for each in simple
-            ]
-        )
+        end = _automaton(self._tree, Search.END)
+        return None if end is None else (begin, end)
 
     @cached_property
     def _many(self) -> _Match:
@@ -65,11 +86,31 @@ class Pattern:
     def mask(self, records: Records) -> bytes:
         """Return a byte for each record: 1 where its message, as it is sent, matches."""
         native = library()
-        if native is not None and self._simple is not None:
-            return in_c.find_simple(native, records.text, columns_of(records), self._simple)
-        tight = tighten(records)
+        if native is None or self._finder is None:
+            return self._mask_by_re2(tighten(records))
+        text, columns = records.text, columns_of(records)
+        mask = in_c.find(native, text, (columns.begins, columns.ends), self._finder)
+        if in_c.NOT_UTF8 in mask:
+            for row in [row for row, found in enumerate(mask) if found == in_c.NOT_UTF8]:
+                message = text[columns.begins[row] : columns.ends[row]]
+                mask[row] = self.is_in(as_sent(message))
+        return bytes(mask)
+
+    def may_be_in(self, tight: Tight, among: bytes) -> bytes:
+        """Return a 1 for each of some messages, all UTF-8, in which there may be a match.
+
+        `among` has a 1 for each of them. If it is not found out at once, it may be in all.
+        """
+        native = library()
+        if native is None or self._finder is None:
+            return among
+        begins, ends = (array("q", compress(each, among)) for each in (tight.begins, tight.ends))
+        found = iter(in_c.find(native, tight.text, (begins, ends), self._finder))
+        return bytes(is_one and next(found) for is_one in among)
+
+    def _mask_by_re2(self, tight: Tight) -> bytes:
         if not (self._goes_by_lines and tight.is_by_lines):
-            return bytes(map(self.is_in, sent_messages(tight)))
+            return bytes(self.is_in(as_sent(message)) for message in tight.messages())
         mask = bytearray(len(tight))
         for row in self._rows(tight):
             mask[row] = 1
@@ -84,36 +125,32 @@ class Pattern:
             yield row
             row += 1
 
-    def redact(self, tight: Tight, mark: bytes) -> tuple[Tight, set[int]]:
-        """Return messages with `mark` for each match, and the rows that were changed.
+    def spans(self, tight: Tight) -> "array[int]":
+        """Return begin and end, one after the other, of all matches in messages that are UTF-8.
 
-        A message that is not UTF-8 is searched, and changed, as it is sent.
+        They are ascending, none is empty, and none goes over a message's end.
         """
+        native = library()
+        if native is None or self._matchers is None:
+            return array("q", (place for span in self._spans_by_re2(tight) for place in span))
+        return in_c.find_all(native, tight.text, (tight.begins, tight.ends), *self._matchers)
+
+    def _spans_by_re2(self, tight: Tight) -> Iterator[tuple[int, int]]:
         if self._goes_by_lines and tight.is_by_lines:
-            spans = list(_spans(self._many, tight.text, len(tight.text) - 1))
-            rows = {tight.row(begin) for begin, _ in spans}
-            text = put_mark(tight.text, spans, mark)
-            return (split_text(text) if spans else tight), rows
-        messages = tight.messages()
-        rows = set()
-        for row, message in enumerate(sent_messages(tight)):
-            redacted = self.redact_text(message, mark)
-            if redacted != message:
-                messages[row] = redacted
-                rows.add(row)
-        return (tight_of(messages) if rows else tight), rows
+            yield from _spans(self._many, tight.text, len(tight.text) - 1)
+            return
+        for begin, message in zip(tight.begins, tight.messages(), strict=True):
+            for first, stop in _spans(self._single, message, len(message)):
+                yield begin + first, begin + stop
 
     def redact_text(self, text: bytes, mark: bytes) -> bytes:
         """Return one text with `mark` for each match."""
         return put_mark(text, list(_spans(self._single, text, len(text))), mark)
 
 
-def sent_messages(tight: Tight) -> list[bytes]:
-    """Return each message as it is sent: UTF-8, U+FFFD in the place of what is not."""
-    messages = tight.messages()
-    if all(map(bytes.isascii, messages)):
-        return messages
-    return [message.decode("utf-8", "replace").encode("utf-8") for message in messages]
+def as_sent(message: bytes) -> bytes:
+    """Return a message as it is sent: UTF-8, U+FFFD in the place of what is not."""
+    return message if message.isascii() else message.decode("utf-8", "replace").encode("utf-8")
 
 
 def put_mark(text: bytes, spans: Sequence[tuple[int, int]], mark: bytes) -> bytes:
@@ -135,6 +172,19 @@ def _spans(match: _Match, text: bytes, end: int) -> Iterator[tuple[int, int]]:
         if begin < stop:
             yield begin, stop
         place = max(stop, begin + 1)
+
+
+def _automaton(tree: Node, search: Search) -> in_c.Automaton | None:
+    needed = needed_text(tree)
+    if search is Search.ANYWHERE and needed and is_literal(tree):
+        return in_c.Automaton(None, needed)
+    try:
+        table = make_table(tree, search)
+    except TooLargeError:
+        return None
+    # A letter or a space alone is in most messages.
+    is_common = len(needed) == 1 and (needed.isalnum() or needed == b" ")
+    return in_c.Automaton(table, b"" if is_common else needed)
 
 
 def _compile(pattern: str, *, never_newline: bool = False) -> _Match:

@@ -6,28 +6,60 @@ reads when unescaped: `joe\u0040example.com` is an address to whoever reads the 
 
 import json
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from itertools import compress
+from operator import ne
+from typing import Any, Final
 
 import orjson
 
+from sidecar.native import Library, library
+from sidecar.transform import in_c
+from sidecar.transform.lines import columns_of
 from sidecar.transform.objects import SECRET_IN_STRUCTURE
-from sidecar.transform.parse import ParseMessage, Said, with_said
+from sidecar.transform.parse import PARSERS, Said, parse_messages, with_said, with_said_at
 from sidecar.transform.patterns import Pattern
 from sidecar.transform.records import (
     ERROR_SHIFT,
     PARSED_APART,
     SEVERITY_MASK,
     Records,
+    marks_of,
 )
-from sidecar.transform.redact import redact_matches, redact_text, with_redacted
-from sidecar.transform.tight import messages_of, tight_of
+from sidecar.transform.redact import (
+    either,
+    redact_matches,
+    redact_text,
+    redactions,
+    with_redacted,
+)
+from sidecar.transform.tight import (
+    Tight,
+    is_utf8,
+    messages_of,
+    tight_of,
+    tighten,
+    with_messages,
+)
+
+_BACKSLASH: Final = in_c.Automaton(None, b"\\")
 
 
-def redact_and_parse(
-    patterns: Sequence[Pattern], parse: ParseMessage
-) -> Callable[[Records], Records]:
+def redact_and_parse(patterns: Sequence[Pattern], format_name: str) -> Callable[[Records], Records]:
     """Return the step that redacts messages and parses them."""
-    redact = redact_matches(patterns)
+    in_python, in_c_first = _in_python(patterns, format_name), _in_c(patterns, format_name)
+
+    def step(records: Records) -> Records:
+        native = library()
+        if native is None or not records.count or not is_utf8(records.text):
+            return in_python(records)
+        return in_c_first(native, records)
+
+    return step
+
+
+def _in_python(patterns: Sequence[Pattern], format_name: str) -> Callable[[Records], Records]:
+    redact, parse = redact_matches(patterns), PARSERS[format_name]
 
     def step(records: Records) -> Records:
         redacted = redact(records)
@@ -38,14 +70,107 @@ def redact_and_parse(
         ]
         messages = [message for message, _ in pairs]
         if messages != after:
-            rows = [row for row in range(len(after)) if messages[row] != after[row]]
-            redacted = with_redacted(redacted, tight_of(messages), rows)
+            changed = bytes(map(ne, messages, before))
+            redacted = with_redacted(redacted, tight_of(messages), changed)
         return with_said(redacted, [said for _, said in pairs])
 
     def _careful(old: bytes, new: bytes) -> tuple[bytes, Said]:
         return redact_object(old, new, parse(old), patterns)
 
     return step
+
+
+@dataclass(frozen=True, slots=True)
+class _Redacted:
+    """Messages whose text is redacted."""
+
+    tight: Tight
+    changed: bytes
+    """A 1 for each that was."""
+    unsure: bytes
+    """A 1 for each whose object, if it is one, may be another than its text now says."""
+
+
+def _in_c(patterns: Sequence[Pattern], format_name: str) -> Callable[[Library, Records], Records]:
+    parse, parse_all = PARSERS[format_name], parse_messages(format_name)
+
+    def step(native: Library, records: Records) -> Records:
+        tight = tighten(records)
+        parsed = parse_all(with_messages(records, tight))
+        redacted = _redact_all(native, tight, patterns)
+        rows = _unsure_objects(parsed, redacted)
+        asked = [
+            redact_object(tight[row], redacted.tight[row], parse(tight[row]), patterns)
+            for row in rows
+        ]
+        redacted = _with_others(redacted, rows, [message for message, _ in asked])
+        if any(redacted.changed):
+            parsed = _moved(native, parsed, redacted)
+        return with_said_at(parsed, rows, [said for _, said in asked]) if rows else parsed
+
+    return step
+
+
+def _redact_all(native: Library, tight: Tight, patterns: Sequence[Pattern]) -> _Redacted:
+    r"""Redact the text of messages.
+
+    Where a match lies within a string that is a value, the text with the mark is the object
+    with the mark: no quote is in the match, so that the pattern finds the same in the string
+    alone, but for one that sees ends. Neither holds for a key, two of which could become
+    alike. What is escaped may be a secret that the text does not show.
+    """
+    unsure = bytes(in_c.find(native, tight.text, (tight.begins, tight.ends), _BACKSLASH))
+    changed = bytes(len(tight))
+    for redaction in redactions(tight, patterns):
+        before = redaction.before
+        crossing = in_c.find_crossing(
+            native, before.text, (before.begins, before.ends), redaction.spans
+        )
+        unsure, changed = either(unsure, crossing), either(changed, redaction.changed)
+        tight = redaction.after
+    if any(changed):
+        for pattern in patterns:
+            again = changed if pattern.sees_ends else pattern.may_be_in(tight, changed)
+            unsure = either(unsure, again)
+    return _Redacted(tight, changed, unsure)
+
+
+def _unsure_objects(parsed: Records, redacted: _Redacted) -> list[int]:
+    """Return the rows of objects of which it is not known yet what they say without secrets."""
+    columns, marks = columns_of(parsed), marks_of(parsed)
+    if columns.parsed_begins is None or columns.parsed_ends is None:
+        return []
+    # An object that was written anew shows what the message was before.
+    return [
+        row
+        for row in compress(range(len(marks)), either(redacted.unsure, redacted.changed))
+        if columns.parsed_begins[row] < columns.parsed_ends[row]
+        and (redacted.unsure[row] or marks[row] & PARSED_APART)
+    ]
+
+
+def _with_others(redacted: _Redacted, rows: Sequence[int], messages: Sequence[bytes]) -> _Redacted:
+    """Return the same with other messages in some rows."""
+    others = {
+        row: message
+        for row, message in zip(rows, messages, strict=True)
+        if message != redacted.tight[row]
+    }
+    if not others:
+        return redacted
+    all_messages = [others.get(row, each) for row, each in enumerate(redacted.tight.messages())]
+    changed = bytes(row in others or bool(each) for row, each in enumerate(redacted.changed))
+    return _Redacted(tight_of(all_messages), changed, redacted.unsure)
+
+
+def _moved(native: Library, parsed: Records, redacted: _Redacted) -> Records:
+    """Return what is parsed with redacted messages; the spans of objects follow their text."""
+    before = columns_of(parsed)
+    records = with_redacted(parsed, redacted.tight, redacted.changed)
+    if before.parsed_begins is None or before.parsed_ends is None:
+        return records
+    in_c.move_objects(native, before, columns_of(records))
+    return records
 
 
 def redact_object(

@@ -4,7 +4,7 @@ A pattern runs over all of them at once. What stays of them afterwards is found 
 """
 
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import accumulate
@@ -12,7 +12,7 @@ from typing import Final
 
 from sidecar.native import library
 from sidecar.transform import in_c
-from sidecar.transform.lines import columns_of, count_lines, split
+from sidecar.transform.lines import columns_of, count_lines
 from sidecar.transform.records import Records
 
 NEWLINE: Final = b"\n"
@@ -26,31 +26,23 @@ class Tight:
     """Each message and a newline; empty where there are no messages."""
     begins: "array[int]"
     """Where each message begins."""
+    ends: "array[int]"
+    """Where it ends: the newline is there."""
 
     def __len__(self) -> int:
         return len(self.begins)
 
     def __getitem__(self, row: int) -> bytes:
         """Return the message at `row`."""
-        last = row == len(self.begins) - 1
-        return self.text[
-            self.begins[row] : len(self.text) - 1 if last else self.begins[row + 1] - 1
-        ]
+        return self.text[self.begins[row] : self.ends[row]]
 
     def row(self, place: int) -> int:
         """Return whose message, or newline behind it, stands at a place in the text."""
         return bisect_right(self.begins, place) - 1
 
-    def ends(self) -> "array[int]":
-        """Return where each message ends."""
-        ends = array("q", [begin - 1 for begin in self.begins[1:]])
-        if self.begins:
-            ends.append(len(self.text) - 1)
-        return ends
-
     def messages(self) -> list[bytes]:
         """Return all messages."""
-        spans = zip(self.begins, self.ends(), strict=True)
+        spans = zip(self.begins, self.ends, strict=True)
         return [self.text[begin:end] for begin, end in spans]
 
     @property
@@ -70,12 +62,13 @@ def tighten(records: Records) -> Tight:
     """Return the messages side by side: the records' own text if they stand so in it."""
     text = records.text
     if records.columns is None and text.endswith(NEWLINE) and b"\r" not in text:
-        return Tight(text, columns_of(records).begins)
+        columns = columns_of(records)
+        return Tight(text, columns.begins, columns.ends)
     columns = columns_of(records)
     native = library()
     if native is None:
         return tight_of(messages_of(records))
-    return Tight(*in_c.gather(native, text, columns))
+    return _tight(*in_c.gather(native, text, columns))
 
 
 def tight_of(messages: Iterable[bytes]) -> Tight:
@@ -83,20 +76,40 @@ def tight_of(messages: Iterable[bytes]) -> Tight:
     pieces = [message + NEWLINE for message in messages]
     begins = array("q", accumulate(map(len, pieces), initial=0))
     begins.pop()
-    return Tight(b"".join(pieces), begins)
+    return _tight(b"".join(pieces), begins)
 
 
-def split_text(text: bytes) -> Tight:
-    """Return the messages of a text in which a newline stands behind each."""
+def with_marks(tight: Tight, spans: "array[int]", mark: bytes) -> tuple[Tight, bytes]:
+    """Return the messages with `mark` for each span, and a 1 for each that had one.
+
+    `spans` are begin and end, one after the other, as `Pattern.spans` returns them.
+    """
     native = library()
-    if native is None:
-        return Tight(text, split(text, 0).begins)
-    return Tight(text, in_c.split_lines(native, text, 0, in_c.count_lines(native, text)).begins)
+    if native is not None:
+        written = in_c.redact(native, tight.text, (tight.begins, tight.ends), spans, mark)
+        return Tight(*written[:3]), written[3]
+    firsts, stops = spans[::2], spans[1::2]
+    between = zip((0, *stops), (*firsts, len(tight.text)), strict=True)
+    text = mark.join([tight.text[stop:first] for stop, first in between])
+    longer = (len(mark) - (stop - first) for first, stop in zip(firsts, stops, strict=True))
+    moved = list(accumulate(longer, initial=0))
+    rows = bytearray(len(tight))
+    for first in firsts:
+        rows[tight.row(first)] = 1
+    begins = array("q", [begin + moved[bisect_left(firsts, begin)] for begin in tight.begins])
+    return _tight(text, begins), bytes(rows)
+
+
+def _tight(text: bytes, begins: "array[int]") -> Tight:
+    ends = array("q", [begin - 1 for begin in begins[1:]])
+    if begins:
+        ends.append(len(text) - 1)
+    return Tight(text, begins, ends)
 
 
 def with_messages(records: Records, tight: Tight) -> Records:
     """Return the records with other messages."""
-    columns = replace(columns_of(records), begins=tight.begins, ends=tight.ends())
+    columns = replace(columns_of(records), begins=tight.begins, ends=tight.ends)
     return replace(records, text=tight.text, columns=columns)
 
 

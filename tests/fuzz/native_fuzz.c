@@ -5,10 +5,11 @@
  * Every buffer is an allocation of exactly the size that was promised, so that one byte too far
  * ends the process. What must hold of all answers is checked with `must`.
  */
-#define _GNU_SOURCE /* lines.c: memmem */
+#define _GNU_SOURCE /* automaton.c: memmem */
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "../../sidecar/automaton.c"
 #include "../../sidecar/encode.c"
 #include "../../sidecar/lines.c"
 #include "../../sidecar/objects.c"
@@ -290,24 +291,143 @@ static byte *gather(const byte *text, const struct lines *lines, int64_t *size)
     return out;
 }
 
-static void find_simple(const byte *text, const struct lines *lines)
-{
-    byte literal[8], sets[4 * 32], *mask = exactly(lines->count);
-    struct simple simple[3];
+enum { MOST_STATES = 6, MOST_CLASSES = 5 };
 
-    for (int at = 0; at < 8; at++)
-        literal[at] = any(2) ? 'a' : (byte)any(256);
-    for (int at = 0; at < 4 * 32; at++)
-        sets[at] = (byte)any(256);
-    for (int at = 0; at < 3; at++) {
-        simple[at] = (struct simple){(int64_t)any(2), (int64_t)any(2), (int64_t)any(5), literal, sets};
-        if (any(2))
-            simple[at].literal = NULL;
+/* An automaton that means nothing, but leads from state to state. */
+static struct automaton *make_automaton(void)
+{
+    int64_t states = 1 + (int64_t)any(MOST_STATES), classes = 1 + (int64_t)any(MOST_CLASSES);
+    int64_t width = classes + 1;
+    struct automaton *automaton = exactly(sizeof *automaton);
+    uint16_t *cells = exactly(2 * states * width), *entries = exactly(2 * 257);
+    byte *of_bytes = exactly(256), *stays = exactly(256), *needed = exactly(3);
+
+    for (int64_t at = 0; at < states * width; at++)
+        cells[at] = (uint16_t)(at < width ? 0 : (int64_t)any((uint64_t)states) * width);
+    for (int at = 0; at < 257; at++)
+        entries[at] = (uint16_t)((int64_t)any((uint64_t)states) * width);
+    for (int at = 0; at < 256; at++) {
+        of_bytes[at] = (byte)any((uint64_t)classes);
+        stays[at] = (byte)any(2);
     }
-    sidetail_find_simple(text, lines->begins, lines->ends, lines->count, simple, 3, mask);
+    memcpy(needed, any(2) ? "a\"\\" : "=:a", 3);
+    *automaton = (struct automaton){
+        .cells = cells, .classes = of_bytes, .entries = entries, .stays = stays, .needed = needed};
+    automaton->idle = any(2) ? -1 : (int64_t)any((uint64_t)states) * width;
+    automaton->matched = (1 + (int64_t)any((uint64_t)states)) * width;
+    automaton->end = classes;
+    automaton->needed_length = any(2) ? 0 : 1 + (int64_t)any(3);
+    automaton->is_literal = automaton->needed_length && !any(4);
+    automaton->reads_all = (int64_t)any(2);
+    return automaton;
+}
+
+static void free_automaton(struct automaton *automaton)
+{
+    free((void *)(uintptr_t)automaton->cells);
+    free((void *)(uintptr_t)automaton->classes);
+    free((void *)(uintptr_t)automaton->entries);
+    free((void *)(uintptr_t)automaton->stays);
+    free((void *)(uintptr_t)automaton->needed);
+    free(automaton);
+}
+
+static void find(const byte *text, const struct lines *lines)
+{
+    struct automaton *automaton = make_automaton();
+    byte *mask = exactly(lines->count);
+
+    sidetail_find(text, lines->begins, lines->ends, lines->count, automaton, mask);
     for (int64_t row = 0; row < lines->count; row++)
-        must(mask[row] <= 1);
+        must(mask[row] <= NOT_UTF8 && (automaton->reads_all || mask[row] != NOT_UTF8));
     free(mask);
+    free_automaton(automaton);
+}
+
+static void check_matches(const struct lines *lines, const int64_t *spans, int64_t found)
+{
+    int64_t row = 0;
+
+    for (int64_t at = 0; at < found; at++) {
+        must(spans[2 * at] < spans[2 * at + 1]);
+        must(!at || spans[2 * at - 1] <= spans[2 * at]);
+        while (lines->ends[row] <= spans[2 * at])
+            row++;
+        must(row < lines->count && lines->begins[row] <= spans[2 * at]);
+        must(spans[2 * at + 1] <= lines->ends[row]);
+    }
+}
+
+/* Find all matches, at first with too little room. */
+static int64_t *find_all(const byte *text, const struct lines *lines, int64_t *found)
+{
+    struct matches matches = {.begin = make_automaton(), .end = make_automaton()};
+    int64_t longest = 0;
+
+    for (int64_t row = 0; row < lines->count; row++)
+        if (lines->ends[row] - lines->begins[row] > longest)
+            longest = lines->ends[row] - lines->begins[row];
+    matches.scratch = exactly(longest + 1);
+    matches.room = (int64_t)any(4);
+    for (int turn = 0; turn < 2; turn++) {
+        matches.spans = exactly(16 * matches.room);
+        sidetail_find_all(text, lines->begins, lines->ends, lines->count, &matches);
+        check_matches(lines, matches.spans,
+                      matches.found < matches.room ? matches.found : matches.room);
+        if (!turn) {
+            free(matches.spans);
+            matches.room = matches.found;
+        }
+    }
+    must(matches.found == matches.room);
+    free(matches.scratch);
+    free_automaton((struct automaton *)(uintptr_t)matches.begin);
+    free_automaton((struct automaton *)(uintptr_t)matches.end);
+    *found = matches.found;
+    return matches.spans;
+}
+
+static void redact(const byte *text, const struct lines *lines)
+{
+    struct redaction redaction = {.mark = (const byte *)"[redacted]", .mark_length = 10};
+    byte *crossing = exactly(lines->count);
+    int64_t *begins = column(lines->count), *ends = column(lines->count), size = lines->count;
+    int64_t *marks = column(lines->count);
+
+    redaction.spans = find_all(text, lines, &redaction.span_count);
+    for (int64_t row = 0; row < lines->count; row++)
+        size += lines->ends[row] - lines->begins[row];
+    for (int64_t at = 0; at < redaction.span_count; at++)
+        size += 10 - (redaction.spans[2 * at + 1] - redaction.spans[2 * at]);
+    redaction.out = exactly(size);
+    redaction.begins = column(lines->count);
+    redaction.ends = column(lines->count);
+    redaction.changed = exactly(lines->count);
+    must(sidetail_redact(text, lines->begins, lines->ends, lines->count, &redaction) == size);
+    check_spans(redaction.begins, redaction.ends, lines->count, size);
+    sidetail_find_crossing(text, lines->begins, lines->ends, lines->count, redaction.spans,
+                           redaction.span_count, crossing);
+    for (int64_t row = 0; row < lines->count; row++) {
+        must(redaction.changed[row] <= 1 && crossing[row] <= redaction.changed[row]);
+        must(redaction.out[redaction.ends[row]] == '\n');
+        marks[row] = any(3) ? 0 : PARSED_APART;
+        begins[row] = lines->begins[row];
+        ends[row] = any(3) ? lines->ends[row] : begins[row];
+    }
+    sidetail_move_objects(lines->count, lines->begins, lines->ends, redaction.begins,
+                          redaction.ends, marks, begins, ends);
+    for (int64_t row = 0; row < lines->count; row++)
+        if (!marks[row] && begins[row] < ends[row])
+            must(begins[row] == redaction.begins[row] && ends[row] == redaction.ends[row]);
+    free((void *)(uintptr_t)redaction.spans);
+    free(redaction.out);
+    free(redaction.begins);
+    free(redaction.ends);
+    free(redaction.changed);
+    free(crossing);
+    free(begins);
+    free(ends);
+    free(marks);
 }
 
 /* Read objects; the columns of `lines` are changed as the transform changes them. */
@@ -483,7 +603,8 @@ static void one_round(void)
 
     split(text, length, &lines, (int)any(2));
     side_by_side = gather(text, &lines, &size);
-    find_simple(text, &lines);
+    find(text, &lines);
+    redact(text, &lines);
     read_objects(text, length, &lines, (int64_t)any(4), &objects);
     encode(text, length, &lines, &objects);
     make_records(text, length);

@@ -100,19 +100,29 @@ def test_another_program_s_library_is_refused(compiler: str, tmp_path: Path):
 
 def test_the_structures_are_as_large_as_in_c(compiler: str, tmp_path: Path):
     kafka_records = pytest.importorskip("sidecar.backends.kafka_records", reason="no extra kafka")
-    sources = build_encoder.SOURCES
-    names = {
-        "job": Job,
-        "lines": in_c.LinesJob,
-        "objects": in_c.ObjectsJob,
-        "records": kafka_records.RecordsJob,
+    structures = {
+        "encode.c": {"job": Job},
+        "lines.c": {"lines": in_c.LinesJob},
+        "automaton.c": {
+            "automaton": in_c.AutomatonJob,
+            "matches": in_c.MatchesJob,
+            "redaction": in_c.RedactionJob,
+        },
+        "objects.c": {"objects": in_c.ObjectsJob},
+        "record_batch.c": {"records": kafka_records.RecordsJob},
     }
-    for source, (name, structure) in zip(sources, names.items(), strict=True):
-        target = tmp_path / f"{name}.so"
-        text = f'#include "{source}"\nEXPORT int size(void) {{ return sizeof(struct {name}); }}\n'
-        compile_text(compiler, text, target)
+    assert {source.name for source in build_encoder.SOURCES} == structures.keys()
+    for source in build_encoder.SOURCES:
+        sizes = "".join(
+            f"EXPORT int size_of_{name}(void) {{ return sizeof(struct {name}); }}\n"
+            for name in structures[source.name]
+        )
+        target = tmp_path / f"{source.stem}.so"
+        compile_text(compiler, f'#include "{source}"\n{sizes}', target)
+        compiled = ctypes.CDLL(str(target))
 
-        assert ctypes.CDLL(str(target)).size() == ctypes.sizeof(structure)
+        for name, structure in structures[source.name].items():
+            assert getattr(compiled, f"size_of_{name}")() == ctypes.sizeof(structure)
 
 
 def test_building_says_what_went_wrong(
