@@ -310,9 +310,14 @@ class KnownFiles:
         return True
 
     def note_look(self, file: SourceFile, status: os.stat_result, seen: int) -> None:
-        """Note what a reader saw of a file, unless discovery saw something newer (lock held)."""
-        if file.stamp == seen:
+        """Note what a reader saw of a file, unless discovery saw something newer (lock held).
+
+        What one backend's reader has seen first, discovery takes for known: so the others hear of
+        it here.
+        """
+        if file.stamp == seen and stamp_of(status) != seen:
             self._note_growth(file, status)
+            self._make_ready(file, self.clock())
 
     def replace(self, file: SourceFile, status: os.stat_result) -> None:
         """Note that a file has other content: it is read from its beginning (lock held)."""
@@ -351,6 +356,8 @@ class KnownFiles:
                 file.tag = _tag(descriptor, lines)
             file.entered = True
             self._checkpoint.append([file_entry(file.key, self._saved_of(file))])
+            # Discovery, which may be about to enter it, leaves a file that is entered alone.
+            self._make_ready(file, self.clock())
         globs = self._globs[file.source.index]
         file.facts = FileFacts(
             file=file_id(

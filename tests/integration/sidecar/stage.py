@@ -46,9 +46,9 @@ class Stage:
         """Return a backend whose stored requests go to `judge`."""
         return Backend(on_stored=judge.take, **options)
 
-    def another_backend(self, **options: Any) -> tuple[Backend, Judge]:
+    def another_backend(self, *, copies: bool = False, **options: Any) -> tuple[Backend, Judge]:
         """Return a second backend with a judge of its own over the same lines."""
-        judge = Judge(self.ledger)
+        judge = Judge(self.ledger, copies=copies)
         backend = self.new_backend(judge, **options)
         self._closers.callback(backend.close)
         return backend, judge

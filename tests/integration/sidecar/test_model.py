@@ -72,8 +72,7 @@ class SidecarMachine(RuleBasedStateMachine):
         folder = Path(self._closers.enter_context(tempfile.TemporaryDirectory())).resolve()
         self.stage = self._closers.enter_context(staged(folder))
         self.main = self.stage.judge_by(copies=True)
-        self.witness_backend, self.witness = self.stage.another_backend()
-        self.witness._copies = True
+        self.witness_backend, self.witness = self.stage.another_backend(copies=True)
         self.history = History()
         self.count = 0
         self.contents: dict[str, Content] = {}

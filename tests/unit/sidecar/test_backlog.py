@@ -16,9 +16,10 @@ from sidecar.settings import read_settings
 
 
 class Desk:
-    """A folder of logs and the backlog of one backend over it."""
+    """A folder of logs and the backlogs over it: of `main`, and of others."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *others: str) -> None:
+        self.names = ["main", *others]
         self.logs = folder / "logs"
         self.logs.mkdir()
         self.state = folder / "state"
@@ -30,14 +31,15 @@ class Desk:
     def start(self) -> None:
         document = {
             "sources": [{"path": f"{self.logs}/*.log"}],
-            "backends": [{"name": "main", "type": "stdout"}],
+            "backends": [{"name": name, "type": "stdout"} for name in self.names],
             "state_dir": str(self.state),
             "limits": {"partial_seconds": 5, "rotated_seconds": 30},
         }
         settings, _ = read_settings(json.dumps(document), {})
-        self.checkpoint = open_checkpoint(settings.state_dir, ["main"])
+        self.checkpoint = open_checkpoint(settings.state_dir, self.names)
         self.files = Files(settings, self.checkpoint, Seldom(), clock=lambda: self.now)
-        self.backlog = self.files.backlog("main")
+        self.backlogs = {name: self.files.backlog(name) for name in self.names}
+        self.backlog = self.backlogs["main"]
         self.files.scan()
 
     def end(self) -> None:
@@ -48,14 +50,14 @@ class Desk:
         with (self.logs / name).open("ab") as file:
             file.write(text)
 
-    def take(self) -> bytes | None:
+    def take(self, name: str = "main") -> bytes | None:
         """Return the next block's bytes, and settle it."""
-        block = self.backlog.take(1 << 16)
-        return None if block is None else self.settle(block)
+        block = self.backlogs[name].take(1 << 16)
+        return None if block is None else self.settle(block, name)
 
-    def settle(self, block: Block) -> bytes:
-        self.backlog.use(block, block.end, 1)
-        self.backlog.settle([block])
+    def settle(self, block: Block, name: str = "main") -> bytes:
+        self.backlogs[name].use(block, block.end, 1)
+        self.backlogs[name].settle([block])
         return block.data
 
     def pass_by(self, seconds: float) -> None:
@@ -238,3 +240,36 @@ def test_room_that_the_app_fills_later_makes_no_other_content_of_its_file(desk: 
     desk.pass_by(60)
     assert desk.take() is None
     assert desk.backlog.backlog_bytes() == 0
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Iterator[Desk]:
+    """Two backends over the same files."""
+    made = Desk(tmp_path.resolve(), "other")
+    yield made
+    made.end()
+
+
+def test_what_one_backend_has_seen_before_discovery_reaches_the_others(shared: Desk):
+    shared.append("a.log", b"one\n")
+    shared.files.scan()
+    assert shared.take("other") == b"one\n"
+    shared.append("a.log", b"two\n")
+
+    assert shared.take("main") == b"one\ntwo\n"
+    shared.files.scan()
+    assert shared.take("other") == b"two\n"
+
+
+def test_what_is_written_after_a_truncation_reaches_every_backend(shared: Desk):
+    shared.append("a.log", b"a long line that goes away\n")
+    shared.files.scan()
+    assert shared.take("main") == shared.take("other") == b"a long line that goes away\n"
+    os.truncate(shared.logs / "a.log", 0)
+    shared.files.scan()
+    assert shared.take("other") is None
+    shared.append("a.log", b"new\n")
+
+    assert shared.take("main") == b"new\n"
+    shared.files.scan()
+    assert shared.take("other") == b"new\n"
