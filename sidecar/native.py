@@ -3,7 +3,8 @@
 encode.c encodes (`sidecar.encode_native`), lines.c splits and sifts blocks, automaton.c runs
 patterns, objects.c reads JSON, logfmt and Docker's lines (`sidecar.transform.in_c`),
 record_batch.c makes Kafka's records (`sidecar.backends.kafka_records`). Each function has a twin
-in Python, or in RE2, that says the same, more slowly; without the library, or with `SIDETAIL_ENCODER=python`, the twins do it all.
+in Python, or in RE2, that says the same, more slowly; without the library, or with
+`SIDETAIL_ENCODER=python`, the twins do it all.
 """
 
 import ctypes
