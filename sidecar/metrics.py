@@ -129,6 +129,11 @@ class Metrics:
         figures = self._files()
         for name, what, number in (
             ("sidetail_files_followed", "Files known.", figures.tracked_files),
+            (
+                "sidetail_files_over_limit",
+                "Files that match and are left out for limits.files, at the last scan.",
+                figures.over_limit,
+            ),
             ("sidetail_open_files", "Descriptors held on source files.", figures.open_files),
             (
                 "sidetail_deleted_bytes",
