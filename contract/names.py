@@ -57,7 +57,9 @@ IMAGE_UID = 65532
 VERSION_ENV = "SIDETAIL_VERSION"
 """Marks a container as ours."""
 DEFAULT_CONTAINER_ENV = "SIDETAIL_DEFAULT_CONTAINER"
-"""In the sidecar: the container that was meant where none was named, for a second run."""
+"""In each of our containers: the container that is meant where none is named, for a second run."""
+SEED_OF_ENV = "SIDETAIL_SEED_OF"
+"""In a seeding container: the container whose image it runs, for a second run."""
 
 SAFE_TO_EVICT = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes"
 DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"

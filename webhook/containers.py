@@ -17,6 +17,7 @@ from contract.names import (
     LOGS_DIR,
     LOGS_VOLUME,
     MIRROR,
+    SEED_OF_ENV,
     SIDECAR,
     STATE_DIR,
     STATE_VOLUME,
@@ -225,6 +226,7 @@ def seed_container(frame: Frame, seed: Seed, context: Json) -> Json:
         if seed.app.raw.get(key) and isinstance(seed.app.raw[key], str)
     }
     container = frame.container(seed.name, image, context, mounts)
+    container["env"].append({"name": SEED_OF_ENV, "value": seed.app.name})
     return container | {"command": command}
 
 

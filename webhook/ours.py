@@ -213,15 +213,16 @@ def _fits(volume: Raw, suffix: str) -> bool:
 
 
 def _default_container(marked: Iterable[Raw], document: Raw, apps: Iterable[Raw]) -> str | None:
-    said = [
-        row.get("value")
-        for container in marked
-        for row in container["env"]
-        if isinstance(row, dict) and row.get("name") == DEFAULT_CONTAINER_ENV
-    ]
+    said = [env_value(container, DEFAULT_CONTAINER_ENV) for container in marked]
     said.append(document.get("default_container"))
     there = {app["name"] for app in apps}
     return next((name for name in said if isinstance(name, str) and name in there), None)
+
+
+def env_value(container: Raw, name: str) -> object:
+    """Return what a container of ours has in a variable; None without it."""
+    rows = [row for row in container["env"] if isinstance(row, dict)]
+    return next((row.get("value") for row in rows if row.get("name") == name), None)
 
 
 def _sidecar_is_native(inits: Sequence[Raw], apps: Sequence[Raw]) -> bool | None:

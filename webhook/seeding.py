@@ -2,7 +2,8 @@
 
 In: the new mounts of the plan, and the seeding containers that an earlier run has left in the pod.
 Out: `Seed`s. A seeding container that is there keeps its job: it runs the image of one container
-as that container's user, so it is told by what it copies, never by its number.
+as that container's user, so it is told by that container, which `SIDETAIL_SEED_OF` in it names, and
+by the directories that it copies; never by its number.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -10,8 +11,8 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
-from contract.names import MIRROR, SEED_DIR, SEED_PREFIX
-from webhook.ours import is_own_part
+from contract.names import MIRROR, SEED_DIR, SEED_OF_ENV, SEED_PREFIX
+from webhook.ours import env_value
 from webhook.planned import NewMount
 from webhook.pod import Container, Pod, Segments, segments
 
@@ -36,7 +37,7 @@ def plan_seeds(pod: Pod, mounts: Sequence[NewMount]) -> list[Seed]:
     left = list(mounts)
     seeds = []
     for raw in pod.ours.seeds:
-        targets = _job(raw, left, pod)
+        targets = _job(raw, left)
         if targets:
             left = [mount for mount in left if mount not in targets]
             seeds.append(_seed(raw["name"], targets, pod))
@@ -62,34 +63,24 @@ def _seed(name: str, targets: Mapping[NewMount, str], pod: Pod) -> Seed:
     return Seed(name, next(one for one in pod.containers if one.name == container), targets)
 
 
-def _job(raw: Mapping[str, Any], mounts: Sequence[NewMount], pod: Pod) -> dict[NewMount, str]:
-    """Return what of `mounts` a seeding container copies, of one author's container alone."""
-    for app in pod.containers:
-        own = [mount for mount in mounts if mount.container == app.name]
-        targets = {mount: _target(raw, mount, app) for mount in own}
-        found = {mount: target for mount, target in targets.items() if target is not None}
-        if found:
-            return found
-    return {}
+def _job(raw: Mapping[str, Any], mounts: Sequence[NewMount]) -> dict[NewMount, str]:
+    """Return what of `mounts` a seeding container copies, and where to."""
+    container = env_value(raw, SEED_OF_ENV)
+    targets = {one: _target(raw, one) for one in mounts if one.container == container}
+    return {mount: target for mount, target in targets.items() if target is not None}
 
 
-def _target(raw: Mapping[str, Any], mount: NewMount, app: Container) -> str | None:
+def _target(raw: Mapping[str, Any], mount: NewMount) -> str | None:
     """Return where `raw` copies the directory of `mount` to, None where that is not its job.
 
-    Its mount tells, or where somebody has taken that away, its command together with its other
-    mounts or, without any, with its image.
+    What it mounts tells, or its command where somebody has taken the mount away.
     """
     parts = {str(one["mountPath"]): (one["name"], one.get("subPath")) for one in _mounts(raw)}
     for path, part in parts.items():
         if part == (mount.place.volume, mount.place.sub_path):
             return path
     target = _copies(raw).get(mount.directory)
-    if target is None or target in parts:
-        return None
-    others = [str(part) for volume, part in parts.values() if volume == mount.place.volume]
-    if others:
-        return target if is_own_part(others[0], app.name) else None
-    return target if (raw.get("image") or "") == (app.raw.get("image") or "") else None
+    return None if target in parts else target
 
 
 def _mounts(raw: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

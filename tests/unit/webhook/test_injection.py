@@ -347,6 +347,9 @@ def test_what_the_first_run_decided_is_kept_whatever_came_in_between(case):
     assert [_shown(entry) for entry in plan] == case.then["plan"]
     assert kept == status_of(before)["plan"] or case.then.get("asks_for_something_else")
     assert {name: " ".join(argv[2:]) for name, argv in told.items()} == case.then.get("seeds", {})
+    for name, parts in case.then.get("parts", {}).items():
+        mounts = container(after, name)["volumeMounts"]
+        assert [mount["subPath"] for mount in mounts if "subPath" in mount] == parts
     if "document_paths" in case.then:
         sources = document_of(after)["sources"]
         assert [source["path"] for source in sources] == case.then["document_paths"]
