@@ -9,6 +9,8 @@ Outcome = Literal["injected", "partial", "skipped", "none"]
 """As in the status; `none` is a pod that gets no status: nothing was asked, or it is excluded."""
 
 Stream = Literal["file", "stdout"]
+STDOUT_PATH = "stdout"
+"""The `path` of an entry for a container's stdout."""
 
 
 class PlanEntry(TypedDict):

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from contract.annotations import STDOUT
 from contract.names import STDOUT_FILE, STDOUT_SLUG
-from contract.plan import PlanEntry
+from contract.plan import STDOUT_PATH, PlanEntry
 from contract.reasons import TOO_LARGE
 from webhook.environment import Row
 from webhook.faults import Fault
@@ -113,7 +113,7 @@ def _stdout_entry(one: Mirrored, volume: str | None) -> PlanEntry:
     return {
         "container": one.container,
         "stream": "stdout",
-        "path": "stdout",
+        "path": STDOUT_PATH,
         "volume": volume,
         "subPath": "" if volume is None else stdout_sub_path(one.container),
         "glob": None if volume is None else STDOUT_FILE + "*",

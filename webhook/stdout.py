@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from contract.annotations import STDOUT
 from contract.names import KNOWN_SIDECARS, ROOT
+from contract.plan import STDOUT_PATH
 from contract.reasons import (
     NAME_TAKEN,
     NEEDS_PID_1,
@@ -47,7 +48,7 @@ class Mirrored:
     command: tuple[str, ...]
     """What the mirror is to run, without the spec's `args`; empty for the node agent."""
     is_kept: bool = False
-    """An earlier run has put the mirror in front of it: where room is short, others give way."""
+    """As at an earlier run: where room is short, others give way."""
 
 
 def is_stdout(pattern: Segments) -> bool:
@@ -86,11 +87,17 @@ def plan_stdout(
             obstacle = TOO_MANY, f"a pod may have {MAX_MIRRORED} mirrors"
         if obstacle is None:
             command = _to_run(container, options)
-            mirrored.append(Mirrored(container.name, command, is_kept=container.is_mirrored))
+            mirrored.append(Mirrored(container.name, command, is_kept=_is_kept(pod, container)))
         else:
             text = f"container {shown_name(container.name)}: {obstacle[1]}"
             faults.append(Fault(STDOUT, obstacle[0], text, from_pod=mends))
     return mirrored, faults
+
+
+def _is_kept(pod: Pod, container: Container) -> bool:
+    """Return whether an earlier run has planned it, by our mirror or by the status."""
+    planned = ((entry[0], entry[1]) for entry in pod.ours.planned)
+    return container.is_mirrored or (container.name, STDOUT_PATH) in planned
 
 
 def _to_run(container: Container, options: Options) -> tuple[str, ...]:
