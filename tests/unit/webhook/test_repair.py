@@ -345,7 +345,7 @@ CROWDED = [
     crowded(stdout="all"),
     crowded(paths=",".join(f"c{number}:/srv/logs/*.log" for number in range(32)), seed="true"),
     crowded(
-        paths=",".join(f"c{number}:/srv/logs/*.log" for number in range(24)),
+        paths=",".join(f"c{number}:/srv/logs/*.log" for number in range(28)),
         seed="true",
         stdout="all",
         collector="node",
