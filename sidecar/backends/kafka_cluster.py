@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from kafka.protocol.metadata import MetadataRequest, MetadataResponse
 
@@ -123,25 +124,27 @@ class Cluster:
             topics=[MetadataRequest.MetadataRequestTopic(name=self._topic)],
             allow_auto_topic_creation=True,
         )
-        response = broker.ask(request, MetadataResponse, deadline)
+        self._brokers, code, leaders = broker.ask(request, MetadataResponse, deadline, self._read)
+        for url in self._connections.keys() - {*self._brokers.values(), *self._servers}:
+            self._drop(url)
+        check(code)
+        if not leaders:
+            raise BrokerError("LEADER_NOT_AVAILABLE")
+        self._leaders = leaders
+        self._asked_at = time.monotonic()
+
+    def _read(self, response: Any) -> tuple[dict[int, Url], int, list[int]]:
+        """Return the brokers, an error's code, and the leaders of the topic's partitions."""
         scheme = self._servers[0].scheme
-        self._brokers = {
+        brokers = {
             row.node_id: Url(scheme, row.host, row.port, "")
             for row in response.brokers
             if row.host.isprintable() and 0 < row.port < 65536
         }
-        for url in self._connections.keys() - {*self._brokers.values(), *self._servers}:
-            self._drop(url)
-        self._leaders = self._leaders_in(response.topics)
-        self._asked_at = time.monotonic()
-
-    def _leaders_in(self, topics: Sequence[MetadataResponse.MetadataResponseTopic]) -> list[int]:
-        topic = next((row for row in topics if row.name == self._topic), None)
-        if topic is None:
-            raise BrokerError("UNKNOWN_TOPIC_OR_PARTITION")
-        check(topic.error_code)
-        found = {row.partition_index: row.leader_id for row in topic.partitions}
-        return [found.get(partition, NOBODY) for partition in range(len(found))]
+        (topic,) = response.topics
+        found = {row.partition_index: row.leader_id for row in topic.partitions or ()}
+        leaders = [found.get(partition, NOBODY) for partition in range(len(found))]
+        return brokers, topic.error_code, leaders
 
     def _candidates(self) -> Iterator[Url]:
         """Yield what may be tried, once each: open connections, known brokers, the first ones."""

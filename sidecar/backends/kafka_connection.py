@@ -9,7 +9,7 @@ Source: the Kafka protocol guide.
 
 import struct
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from kafka.errors import IncompatibleBrokerVersion, KafkaError, for_code
 from kafka.net.sasl import get_sasl_mechanism
@@ -36,10 +36,14 @@ _CORRELATION_ID: Final = struct.Struct(">i")
 _CORRELATION_IDS: Final = 2**31
 _CORRELATION_AT: Final = 8
 """In a framed request: behind its length, its kind and its version."""
-_MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
-"""Metadata of a large cluster stay far below; what is longer is no Kafka."""
-_NO_MESSAGE: Final = (ValueError, LookupError, TypeError, OverflowError, struct.error, KafkaError)
-"""What decoding raises where bytes are not what they should be."""
+_MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
+"""The metadata of a topic with ten thousand partitions stay below; what is longer is no Kafka."""
+_NO_MESSAGE: Final = (
+    *(ValueError, LookupError, TypeError, AttributeError, OverflowError),
+    *(struct.error, KafkaError),
+)
+"""What decoding and reading raise where bytes are not what they should be."""
+_Read = TypeVar("_Read")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +112,20 @@ class BrokerConnection:
             self._known_versions[request_class] = known
         return known
 
-    def ask(self, request: Any, response_class: Any, deadline: float) -> Any:
-        """Send a request of kafka-python's, of a fixed version, and return its response.
+    def ask(
+        self,
+        request: Any,
+        response_class: Any,
+        deadline: float,
+        read: "Callable[[Any], _Read]",
+    ) -> _Read:
+        """Send a request of kafka-python's, of a fixed version; return what is read of the answer.
 
         Raises:
             ExchangeError: nobody knows what the broker made of it.
         """
         self.send(memoryview(framed(request)), deadline)
-        return self.response(response_class, request.API_VERSION, deadline)
+        return self.response(response_class, request.API_VERSION, deadline, read)
 
     def send(self, request: memoryview, deadline: float) -> None:
         """Send what `framed` gave; its correlation id is written into it.
@@ -127,8 +137,16 @@ class BrokerConnection:
         _CORRELATION_ID.pack_into(request, _CORRELATION_AT, self._sent)
         self._stream.send([request], deadline)
 
-    def response(self, response_class: Any, version: int, deadline: float) -> Any:
-        """Return the response to the request that was sent last.
+    def response(
+        self,
+        response_class: Any,
+        version: int,
+        deadline: float,
+        read: "Callable[[Any], _Read]",
+    ) -> _Read:
+        """Return what `read` makes of the response to the request that was sent last.
+
+        A field may be missing where there should be one: `read` takes all that is wanted.
 
         Raises:
             ExchangeError: there was none, or it makes no sense.
@@ -138,7 +156,7 @@ class BrokerConnection:
         if _CORRELATION_ID.unpack_from(frame) != (self._sent,):
             raise self._broken("a response to something else")
         try:
-            return response_class.decode(frame[_CORRELATION_ID.size :], version=version)
+            return read(response_class.decode(frame[_CORRELATION_ID.size :], version=version))
         except _NO_MESSAGE as error:
             raise self._broken("not a response") from error
 
@@ -164,15 +182,17 @@ class BrokerConnection:
         return ExchangeError("protocol", detail)
 
     def _greet(self, deadline: float) -> None:
-        response = self.ask(ApiVersionsRequest(version=0), ApiVersionsResponse, deadline)
-        check(response.error_code)
-        ranges = {row.api_key: (row.min_version, row.max_version) for row in response.api_keys}
+        request = ApiVersionsRequest(version=0)
+        code, ranges = self.ask(
+            request, ApiVersionsResponse, deadline, lambda said: (said.error_code, _ranges(said))
+        )
+        check(code)
         self._versions = BrokerVersionData(api_versions=ranges)
         self._known_versions.clear()
 
     def _log_in(self, login: Login, deadline: float) -> None:
         request = SaslHandshakeRequest(version=1, mechanism=login.mechanism)
-        check(self.ask(request, SaslHandshakeResponse, deadline).error_code)
+        check(self.ask(request, SaslHandshakeResponse, deadline, lambda said: said.error_code))
         mechanism = get_sasl_mechanism(login.mechanism)(
             sasl_mechanism=login.mechanism,
             sasl_plain_username=login.username,
@@ -181,13 +201,23 @@ class BrokerConnection:
         try:
             while not mechanism.is_done():
                 request = SaslAuthenticateRequest(version=0, auth_bytes=mechanism.auth_bytes())
-                response = self.ask(request, SaslAuthenticateResponse, deadline)
-                check(response.error_code)
-                mechanism.receive(response.auth_bytes)
+                code, token = self.ask(
+                    request,
+                    SaslAuthenticateResponse,
+                    deadline,
+                    lambda said: (said.error_code, said.auth_bytes),
+                )
+                check(code)
+                mechanism.receive(token)
         except _NO_MESSAGE as error:  # a server that does not know the password either
             raise BrokerError("SASL_AUTHENTICATION_FAILED") from error
         if not mechanism.is_authenticated():
             raise BrokerError("SASL_AUTHENTICATION_FAILED")
+
+
+def _ranges(response: Any) -> dict[int, tuple[int, int]]:
+    """Return the first and the last version of each kind of request that a broker knows."""
+    return {row.api_key: (row.min_version, row.max_version) for row in response.api_keys or ()}
 
 
 def framed(request: Any) -> bytearray:

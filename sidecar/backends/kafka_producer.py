@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from kafka.partitioner import murmur2
 from kafka.protocol.producer import (
@@ -229,9 +229,14 @@ class Producer:
                 transactional_id=None,
                 transaction_timeout_ms=60_000,  # of no meaning without transactions
             )
-            response = broker.ask(request, InitProducerIdResponse, deadline)
-            check(response.error_code)
-            self._sequences = Sequences(response.producer_id, response.producer_epoch)
+            code, producer_id, epoch = broker.ask(
+                request,
+                InitProducerIdResponse,
+                deadline,
+                lambda said: (said.error_code, said.producer_id, said.producer_epoch),
+            )
+            check(code)
+            self._sequences = Sequences(producer_id, epoch)
         return self._sequences
 
     def _send_next(
@@ -295,20 +300,17 @@ class Producer:
         """Read the answer and take note of what became of each record batch."""
         if not request.cuts:
             return
-        response = request.broker.response(ProduceResponse, request.version, deadline)
-        rows = {row.index: row for topic in response.responses for row in topic.partition_responses}
+        said = request.broker.response(
+            ProduceResponse, request.version, deadline, lambda response: _read(response, request)
+        )
         for partition, (run, cut) in request.cuts.items():
-            row = rows.get(partition)
-            if row is None:
-                request.broker.close()
-                raise ExchangeError("protocol", "a partition has no answer")
-            name = error_name(row.error_code)
+            name, blamed = said[partition]
             if name in STORED:
                 sequences.stored(partition, cut.count)
                 run.at = cut.end
             elif name in NOT_STORED:
                 sequences.not_stored(partition)
-                self._refused(run, cut, name, [error.batch_index for error in row.record_errors])
+                self._refused(run, cut, name, blamed)
             else:
                 if name in OUT_OF_STEP:
                     self._sequences = None
@@ -330,6 +332,18 @@ class Producer:
             run.failure = classify_error(name) if places else Refused("rejected")
         else:
             run.failure = classify_error(name)
+
+
+def _read(response: Any, request: _Request) -> dict[int, tuple[str, list[int]]]:
+    """Return for each partition of a request an error's name, and the records that it blames."""
+    rows = {row.index: row for topic in response.responses for row in topic.partition_responses}
+    return {
+        partition: (
+            error_name(rows[partition].error_code),
+            [blamed.batch_index for blamed in rows[partition].record_errors],
+        )
+        for partition in request.cuts
+    }
 
 
 @lru_cache(maxsize=64)

@@ -39,7 +39,9 @@ from tests.fakes.stream import StreamServer, reset
 NOT_LEADER, TOO_LARGE, OUT_OF_ORDER, INVALID_RECORD = 6, 10, 45, 87
 UNKNOWN_TOPIC, UNSUPPORTED_SASL, SASL_FAILED = 3, 33, 58
 
-Reply = int | Literal["lose", "store-and-hang-up", "store-and-say-nothing", "garbage", "flood"]
+Reply = (
+    int | Literal["lose", "store-and-hang-up", "store-and-say-nothing", "garbage", "flood", "empty"]
+)
 """An error's code (0: store it), or something that ends the connection."""
 
 
@@ -246,6 +248,8 @@ class Brokers:
             offer = self._offer(node, data.index, bytes(data.records))
             self.offers.append(offer)
             reply = self._reply(offer)
+            if reply == "empty":
+                return ProduceResponse(responses=[], throttle_time_ms=0)
             if isinstance(reply, str):
                 if reply.startswith("store"):
                     self._keep(offer)

@@ -15,6 +15,7 @@ from tests.sidecar_process import eventually
 
 pytest.importorskip("kafka", reason="the extra kafka is not installed")
 
+from sidecar.backends import kafka_cluster
 from sidecar.backends.kafka_producer import partition_of
 from tests.fakes.kafka_brokers import (
     INVALID_RECORD,
@@ -101,18 +102,31 @@ def test_the_time_of_a_message_is_when_its_line_was_read(brokers: Brokers, clien
     assert [message.time for message in brokers.stored] == [1_700_000_000_123]
 
 
-@pytest.mark.parametrize("ending", ["store-and-hang-up", "store-and-say-nothing"])
 def test_what_was_stored_before_the_answer_was_lost_is_not_stored_twice(
-    brokers: Brokers, client: Client, ending: Reply
+    brokers: Brokers, client: Client
 ):
     made = client.batch(_numbered(100))
-    brokers.reply = Script(ending, 0)
+    brokers.reply = Script("store-and-hang-up", 0)
 
-    assert isinstance(client.attempt(made, seconds=1.5), Retry)
+    assert client.attempt(made) == Retry("connection")
     assert client.attempt(made) == Delivered()
 
     assert _messages(brokers.texts) == [str(number) for number in range(100)]
     assert brokers.duplicates == 1
+    assert brokers.producers == 1
+
+
+def test_an_answer_that_never_comes_is_not_waited_for_beyond_the_deadline(
+    brokers: Brokers, client: Client
+):
+    made = client.batch(_numbered(100))
+    brokers.reply = Script(0, "store-and-say-nothing", 0)
+    assert client.attempt(client.batch(b"first\n")) == Delivered()
+
+    assert client.attempt(made, seconds=1) == Retry("timeout")
+    assert client.attempt(made) == Delivered()
+
+    assert _messages(brokers.texts) == ["first", *(str(number) for number in range(100))]
     assert brokers.producers == 1
 
 
@@ -160,7 +174,7 @@ def test_a_producer_that_the_broker_does_not_know_is_replaced(brokers: Brokers, 
     assert len(brokers.stored) == 10
 
 
-@pytest.mark.parametrize("reply", ["garbage", "flood"])
+@pytest.mark.parametrize("reply", ["garbage", "flood", "empty"])
 def test_an_answer_that_is_none_is_a_retry(brokers: Brokers, client: Client, reply: Reply):
     made = client.batch(b"a\n")
     brokers.reply = Script(reply, 0)
@@ -295,13 +309,22 @@ def test_an_errors_code_says_what_becomes_of_a_line(
     assert client.attempt(client.batch(b"a\n")) == expected
 
 
-def test_a_topic_that_is_not_there_holds_after_a_while(brokers: Brokers, client: Client):
+def test_a_topic_that_is_not_there_holds_after_a_while(
+    brokers: Brokers, client: Client, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(kafka_cluster, "_CREATION_SECONDS", 0.5)
     brokers.topic_error = UNKNOWN_TOPIC
 
-    assert client.attempt(client.batch(b"a\n"), seconds=0.5) == Hold(
-        "kafka_unknown_topic_or_partition"
-    )
+    assert client.attempt(client.batch(b"a\n")) == Hold("kafka_unknown_topic_or_partition")
     assert brokers.asked_metadata > 1, "it may just be being made"
+
+
+def test_a_topic_without_partitions_is_a_retry_after_a_while(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(kafka_cluster, "_CREATION_SECONDS", 0.5)
+    with Brokers(partitions=0) as brokers:
+        client = Client(brokers.url)
+        assert client.attempt(client.batch(b"a\n")) == Retry("kafka_leader_not_available")
+        client.sender.close()
 
 
 def test_another_of_the_first_brokers_is_asked_if_one_is_down(brokers: Brokers):
@@ -317,7 +340,7 @@ def test_another_of_the_first_brokers_is_asked_if_one_is_down(brokers: Brokers):
 def test_a_broker_of_a_link_local_name_is_not_connected_to():
     with Brokers(named_host="169.254.169.254") as brokers:
         client = Client(brokers.url)
-        assert client.attempt(client.batch(b"a\n"), seconds=5) == Retry("link_local")
+        assert client.attempt(client.batch(b"a\n")) == Retry("link_local")
         client.sender.close()
 
 
