@@ -92,6 +92,10 @@ def json_line(number: int) -> bytes:
     ) % ((b"info", b"warn")[number % 7 == 0], number, number * 2_654_435_761 % 2**32, number % 977)
 
 
+def escaped_line(number: int) -> bytes:
+    return json_line(number).replace(b"order taken", b'order \\"taken\\"\\n')
+
+
 def logfmt_line(number: int) -> bytes:
     return (
         b'time=2024-05-01T12:00:00.%03dZ level=%s logger=orders msg="order taken" order=%08x '
@@ -135,6 +139,13 @@ def changed(**changes: object) -> Source:
     return replace(SOURCE, **changes)
 
 
+REGEX = r"worker-\d+\].*took \d+ ms"
+EMAIL = ("email", r"[\w.+-]+@[\w-]+\.\w+")
+CARD = ("card", r"\b\d{16,20}\b")
+BEARER = ("bearer", r"(?i)bearer\s+[\w./+=-]+")
+ORDER = ("order", r"order [0-9a-f]{8}")
+HEX = ("hex", r"\b[0-9a-f]{8}\b")
+
 CASES = [
     Case("text, 130 bytes", lambda n: text_line(n, 130)),
     Case("text, 40 bytes", lambda n: text_line(n, 40)),
@@ -161,14 +172,18 @@ CASES = [
     Case("/^20../", trace_lines, changed(multiline=r"/^\d{4}-\d{2}-\d{2} /")),
     Case("keep 1 in 7", lambda n: text_line(n, 130), changed(keep="ERROR")),
     Case("keep most", lambda n: text_line(n, 130), changed(keep="INFO|ERROR|WARN")),
+    Case("keep, any regex", lambda n: text_line(n, 130), changed(keep=REGEX)),
+    Case("keep, json", json_line, changed(format="json", keep=r'"millis":\d+,.*(true|null)')),
     Case("drop 1 in 7", lambda n: text_line(n, 130), changed(drop="DEBUG")),
     Case("drop none", lambda n: text_line(n, 130), changed(drop=r"^GET /healthz")),
-    Case(
-        "redact none",
-        lambda n: text_line(n, 130),
-        changed(redact=(("e", r"[\w.+-]+@[\w-]+\.\w+"),)),
-    ),
-    Case("redact all", lambda n: text_line(n, 130), changed(redact=(("o", r"order [0-9a-f]{8}"),))),
+    Case("redact none", lambda n: text_line(n, 130), changed(redact=(EMAIL,))),
+    Case("redact all", lambda n: text_line(n, 130), changed(redact=(ORDER,))),
+    Case("redact, four", lambda n: text_line(n, 130), changed(redact=(EMAIL, CARD, BEARER, ORDER))),
+    Case("redact none, json", json_line, changed(format="json", redact=(EMAIL,))),
+    Case("redact all, json", json_line, changed(format="json", redact=(HEX,))),
+    Case("redact escapes, json", escaped_line, changed(format="json", redact=(EMAIL,))),
+    Case("redact none, logfmt", logfmt_line, changed(format="logfmt", redact=(EMAIL,))),
+    Case("redact all, logfmt", logfmt_line, changed(format="logfmt", redact=(HEX,))),
 ]
 
 

@@ -76,6 +76,11 @@ static int has_match(const byte *in, const byte *end, const struct automaton *au
     return cells[state + automaton->end] >= matched;
 }
 
+static int is_in(const byte *in, const byte *end, const struct automaton *automaton)
+{
+    return may_match(in, end, automaton) && (automaton->is_literal || has_match(in, end, automaton));
+}
+
 /* Set a byte of `mask` for each message: 1 if the pattern is anywhere in it. */
 EXPORT void sidetail_find(const byte *text, const int64_t *begins, const int64_t *ends,
                           int64_t count, const struct automaton *automaton, byte *mask)
@@ -83,78 +88,74 @@ EXPORT void sidetail_find(const byte *text, const int64_t *begins, const int64_t
     for (int64_t row = 0; row < count; row++) {
         const byte *in = text + begins[row], *end = text + ends[row];
 
-        if (automaton->reads_all && !is_utf8(in, end))
-            mask[row] = NOT_UTF8;
-        else if (!may_match(in, end, automaton))
-            mask[row] = 0;
-        else
-            mask[row] = automaton->is_literal || has_match(in, end, automaton);
+        mask[row] = automaton->reads_all && !is_utf8(in, end) ? NOT_UTF8 : is_in(in, end, automaton);
     }
 }
 
-/* Set a byte for each place of a message at which a match begins; return whether there is one. */
-static int find_begins(const byte *in, const byte *end, const struct automaton *automaton,
-                       byte *found)
-{
-    int64_t state = automaton->entries[256];
-    int any = 0;
-
-    for (const byte *at = end; at > in; at--) {
-        state = automaton->cells[state + automaton->classes[at[-1]]];
-        found[at - in] = state >= automaton->matched;
-        any |= found[at - in];
-    }
-    found[0] = automaton->cells[state + automaton->end] >= automaton->matched;
-    return any | found[0];
-}
-
-/* Return where the match ends that begins at `at`. */
+/* Return where the first match ends that begins at `at` or behind it; NULL for none. */
 static const byte *find_end(const byte *in, const byte *at, const byte *end,
                             const struct automaton *automaton)
 {
+    const uint16_t *cells = automaton->cells;
+    const byte *classes = automaton->classes, *stays = automaton->stays, *found = NULL;
+    int64_t idle = automaton->idle, matched = automaton->matched;
     int64_t state = automaton->entries[at == in ? 256 : at[-1]];
-    const byte *last = at;
 
     for (; at < end && state; at++) {
-        state = automaton->cells[state + automaton->classes[*at]];
-        if (state >= automaton->matched)
-            last = at;
+        if (state == idle) {
+            while (at < end && stays[*at])
+                at++;
+            if (at == end)
+                break;
+        }
+        state = cells[state + classes[*at]];
+        if (state >= matched)
+            found = at;
     }
-    if (at == end && automaton->cells[state + automaton->end] >= automaton->matched)
-        last = end;
-    return last;
+    return at == end && cells[state + automaton->end] >= matched ? end : found;
 }
 
-/* The matches of a pattern in messages: each is that which RE2 prefers, and begins behind the one
- * before; empty ones are none.
+/* Return where the match begins that ends at `at`, but not before `least`. */
+static const byte *find_begin(const byte *in, const byte *least, const byte *at, const byte *end,
+                              const struct automaton *automaton)
+{
+    const byte *found = at;
+    int64_t state = automaton->entries[at == end ? 256 : *at];
+
+    for (; at > in && at >= least && state; at--) {
+        state = automaton->cells[state + automaton->classes[at[-1]]];
+        if (state >= automaton->matched)
+            found = at;
+    }
+    if (least == in && at == in && automaton->cells[state + automaton->end] >= automaton->matched)
+        found = in;
+    return found;
+}
+
+/* The matches of a pattern in messages: each is the one that RE2 prefers of those that begin
+ * first behind the match before; empty ones are none.
  */
 struct matches {
-    const struct automaton *begin; /* from a message's end to its begin: where matches begin */
-    const struct automaton *end;
-    byte *scratch; /* room for a byte more than the longest message has */
-    int64_t *spans; /* out: (begin, end) in the text of each match */
-    int64_t room;  /* matches that `spans` has room for */
-    int64_t found; /* out: how many there are, with room or without */
+    const struct automaton *end;   /* finds where a match ends */
+    const struct automaton *begin; /* reads back from there to where it begins */
+    int64_t *spans;                /* out: (begin, end) in the text of each match */
+    int64_t room;                  /* matches that `spans` has room for */
+    int64_t found;                 /* out: how many there are, with room or without */
 };
 
 static void find_in_one(const byte *text, const byte *in, const byte *end, struct matches *matches)
 {
-    const byte *at = in;
+    const byte *at = in, *stop;
 
-    while (at <= end) {
-        const byte *begin = memchr(matches->scratch + (at - in), 1, (size_t)(end + 1 - at));
+    while (at <= end && (stop = find_end(in, at, end, matches->end))) {
+        const byte *begin = find_begin(in, at, stop, end, matches->begin);
 
-        if (!begin)
-            return;
-        begin = in + (begin - matches->scratch);
-        at = find_end(in, begin, end, matches->end);
-        if (at == begin) {
-            at++;
+        at = begin == stop ? stop + 1 : stop;
+        if (begin == stop)
             continue;
-        }
         if (matches->found < matches->room) {
             matches->spans[2 * matches->found] = begin - text;
-            matches->spans[2 * matches->found + 1] = at - text;
+            matches->spans[2 * matches->found + 1] = stop - text;
         }
         matches->found++;
     }
@@ -168,8 +169,7 @@ EXPORT void sidetail_find_all(const byte *text, const int64_t *begins, const int
     for (int64_t row = 0; row < count; row++) {
         const byte *in = text + begins[row], *end = text + ends[row];
 
-        if (may_match(in, end, matches->begin) &&
-            find_begins(in, end, matches->begin, matches->scratch))
+        if (may_match(in, end, matches->end))
             find_in_one(text, in, end, matches);
     }
 }
@@ -209,26 +209,44 @@ EXPORT int64_t sidetail_redact(const byte *text, const int64_t *begins, const in
     return out - redaction->out;
 }
 
-static int is_json_space(byte character)
+/* A string of a JSON object. */
+struct string {
+    const byte *begin;
+    const byte *end; /* its last quote */
+    int is_escaped;  /* there is a backslash in it */
+};
+
+/* Find the first string from `in` on that begins before `least`; return whether there is one. */
+static int next_string(const byte *in, const byte *least, const byte *end, struct string *string)
 {
-    return character == ' ' || character == '\t' || character == '\r' || character == '\n';
+    const byte *at = memchr(in, '"', (size_t)(least - in)), *backslash;
+
+    if (!at)
+        return 0;
+    string->begin = ++at;
+    string->is_escaped = 0;
+    while ((string->end = memchr(at, '"', (size_t)(end - at))) &&
+           (backslash = memchr(at, '\\', (size_t)(string->end - at)))) {
+        string->is_escaped = 1;
+        if (end - backslash < 2)
+            return 0;
+        at = backslash + 2;
+    }
+    return string->end != NULL;
 }
 
-/* Return the quote behind a string's place if the string is a value and no key, else NULL. */
-static const byte *end_of_value(const byte *in, const byte *end)
+/* Return whether a string is a value and no key. */
+static int is_value(const struct string *string, const byte *end)
 {
-    const byte *quote = memchr(in, '"', (size_t)(end - in));
+    const byte *in = string->end + 1;
 
-    if (!quote)
-        return NULL;
-    for (in = quote + 1; in < end && is_json_space(*in); in++)
-        ;
-    return in < end && *in != ':' ? quote : NULL;
+    while (in < end && (*in == ' ' || *in == '\t' || *in == '\r' || *in == '\n'))
+        in++;
+    return in < end && *in != ':';
 }
 
 /* Set a byte of `crossing` for each message of which a span is not within one string that is a
- * value. The messages are JSON objects without a backslash: every quote begins a string or ends
- * one.
+ * value and has no escapes. The messages are JSON objects; of others nothing is said.
  */
 EXPORT void sidetail_find_crossing(const byte *text, const int64_t *begins, const int64_t *ends,
                                    int64_t count, const int64_t *spans, int64_t span_count,
@@ -237,19 +255,114 @@ EXPORT void sidetail_find_crossing(const byte *text, const int64_t *begins, cons
     const int64_t *span = spans, *last = spans + 2 * span_count;
 
     for (int64_t row = 0; row < count; row++) {
-        const byte *at = text + begins[row], *end = text + ends[row], *quote;
-        int is_inside = 0;
+        const byte *at = text + begins[row], *end = text + ends[row];
+        struct string string = {at, at, 0};
 
         crossing[row] = 0;
         for (; span < last && span[0] < ends[row]; span += 2) {
-            for (; (quote = memchr(at, '"', (size_t)(text + span[0] - at))); at = quote + 1)
-                is_inside = !is_inside;
-            at = text + span[0];
-            quote = is_inside ? end_of_value(at, end) : NULL;
-            if (!quote || quote < text + span[1])
-                crossing[row] = 1;
+            const byte *begin = text + span[0], *stop = text + span[1];
+
+            for (; !crossing[row] && string.end < begin; at = string.end + 1)
+                if (!next_string(at, begin, end, &string)) {
+                    crossing[row] = 1;
+                    break;
+                }
+            if (!crossing[row])
+                crossing[row] = stop > string.end || string.is_escaped || !is_value(&string, end);
         }
     }
+}
+
+static int64_t read_hex(const byte *in, const byte *end)
+{
+    int64_t number = 0;
+
+    if (end - in < 4)
+        return -1;
+    for (int at = 0; at < 4; at++) {
+        byte digit = in[at], letter = digit | 0x20;
+
+        if (digit >= '0' && digit <= '9')
+            number = 16 * number + (digit - '0');
+        else if (letter >= 'a' && letter <= 'f')
+            number = 16 * number + (letter - 'a' + 10);
+        else
+            return -1;
+    }
+    return number;
+}
+
+/* Read the code point behind a backslash and `u`, two of them for one beyond 16 bits; -1 for none. */
+static int64_t read_code_point(const byte **in, const byte *end)
+{
+    int64_t high = read_hex(*in, end), low;
+
+    *in += 4;
+    if (high < 0xD800 || high > 0xDFFF)
+        return high;
+    if (end - *in < 2 || (*in)[0] != '\\' || (*in)[1] != 'u')
+        return -1;
+    low = read_hex(*in + 2, end);
+    *in += 6;
+    if (high > 0xDBFF || low < 0xDC00 || low > 0xDFFF)
+        return -1;
+    return 0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00);
+}
+
+/* Write what a string says, which is never longer than it is; NULL for one that is not right. */
+static byte *unescape(const struct string *string, byte *out)
+{
+    static const char letters[] = "bfnrt", meant[] = "\b\f\n\r\t";
+    const byte *in = string->begin;
+
+    while (in < string->end) {
+        const char *letter;
+        int64_t code;
+
+        if (*in != '\\') {
+            *out++ = *in++;
+            continue;
+        }
+        letter = memchr(letters, in[1], 5);
+        in += 2;
+        if (in[-1] == 'u') {
+            if ((code = read_code_point(&in, string->end)) < 0)
+                return NULL;
+            out = put_code_point(out, code);
+        } else {
+            *out++ = letter ? (byte)meant[letter - letters] : in[-1];
+        }
+    }
+    return out;
+}
+
+static int is_in_escaped(const byte *in, const byte *end, const struct automaton *automaton,
+                         byte *scratch)
+{
+    struct string string;
+
+    while (memchr(in, '\\', (size_t)(end - in)) && next_string(in, end, end, &string)) {
+        in = string.end + 1;
+        if (string.is_escaped) {
+            byte *stop = unescape(&string, scratch);
+
+            if (!stop || is_in(scratch, stop, automaton))
+                return 1;
+        }
+    }
+    return 0;
+}
+
+/* Set a byte of `mask` for each message: 1 if the pattern may be in a string that has escapes, as
+ * it reads without them. The messages are JSON objects, of others nothing is said; `scratch` has
+ * room for the longest.
+ */
+EXPORT void sidetail_find_escaped(const byte *text, const int64_t *begins, const int64_t *ends,
+                                  int64_t count, const struct automaton *automaton,
+                                  byte *scratch, byte *mask)
+{
+    for (int64_t row = 0; row < count; row++)
+        mask[row] = is_in_escaped(text + begins[row], text + ends[row], automaton, scratch) != 0;
 }
 
 /* Move the spans of objects with their messages, of which only strings have changed. Those that

@@ -37,6 +37,7 @@ _SIGNATURES: Final[dict[str, tuple[type | None, tuple[type, ...]]]] = {
     "find_all": (None, (TEXT, POINTER, POINTER, NUMBER, POINTER)),
     "redact": (NUMBER, (TEXT, POINTER, POINTER, NUMBER, POINTER)),
     "find_crossing": (None, (TEXT, POINTER, POINTER, NUMBER, POINTER, NUMBER, POINTER)),
+    "find_escaped": (None, (TEXT, POINTER, POINTER, NUMBER, POINTER, POINTER, POINTER)),
     "move_objects": (None, (NUMBER, *[POINTER] * 7)),
     "keep": (NUMBER, (TEXT, NUMBER, POINTER, POINTER)),
     "left_out": (None, (TEXT, NUMBER, POINTER, POINTER, NUMBER, POINTER)),

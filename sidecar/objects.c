@@ -534,21 +534,6 @@ static int read_auto(struct objects *objects, struct scanner *scanner, int64_t r
 
 /* ---- Docker ---- */
 
-static byte *put_code_point(byte *out, unsigned code)
-{
-    if (code < 0x80) {
-        *out++ = (byte)code;
-    } else if (code < 0x800) {
-        *out++ = (byte)(0xC0 | code >> 6);
-        *out++ = (byte)(0x80 | (code & 0x3F));
-    } else {
-        *out++ = (byte)(0xE0 | code >> 12);
-        *out++ = (byte)(0x80 | (code >> 6 & 0x3F));
-        *out++ = (byte)(0x80 | (code & 0x3F));
-    }
-    return out;
-}
-
 static unsigned hex_value(byte character)
 {
     return is_digit(character) ? character - 48U : (character | 0x20U) - 'a' + 10;

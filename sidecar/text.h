@@ -95,6 +95,18 @@ static inline byte *put(byte *out, const void *bytes, int64_t length)
     return out + length;
 }
 
+/* Write a code point, which is no surrogate of its own, in UTF-8. */
+static inline byte *put_code_point(byte *out, int64_t code)
+{
+    int behind = (code >= 0x80) + (code >= 0x800) + (code >= 0x10000);
+    static const byte leads[] = {0, 0xC0, 0xE0, 0xF0};
+
+    *out++ = (byte)(leads[behind] | code >> 6 * behind);
+    while (behind--)
+        *out++ = (byte)(0x80 | (code >> 6 * behind & 0x3F));
+    return out;
+}
+
 /* Special in a JSON string: what cannot stand as it is, or has to be looked at. */
 static inline int is_special(byte character)
 {

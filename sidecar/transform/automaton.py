@@ -35,10 +35,10 @@ class Search(Enum):
 
     ANYWHERE = auto()
     """Whether there is a match at all: nothing is read behind the first end of one."""
-    BEGINS = auto()
-    """Reading from the text's end: all places at which matches begin."""
     END = auto()
-    """Reading from where a match begins: where the one ends that RE2 prefers."""
+    """Where the first match ends, of those that begin there the one that RE2 prefers."""
+    BEGIN = auto()
+    """Reading back from where it ends: where it begins, which is as far away as can be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +76,9 @@ def make_table(tree: Node, search: Search) -> Table:
     Raises:
         TooLargeError: it would be too large, or take too long to make.
     """
-    if search is not Search.END:
-        tree = _without_more(tree, at=-1)
     if search is Search.ANYWHERE:
-        tree = _without_more(tree, at=0)
-    graph = Graph(tree, backwards=search is Search.BEGINS)
+        tree = _without_more(_without_more(tree, at=0), at=-1)
+    graph = Graph(tree, backwards=search is Search.BEGIN)
     return _Maker(graph, search).table()
 
 
@@ -138,6 +136,8 @@ class _State(NamedTuple):
     """Nodes that may come next, the preferred one first; in order where none is preferred."""
     before: Kind
     """Of the byte that came last."""
+    begins: bool = False
+    """Whether a match may begin here too; it is less preferred than what has begun."""
     matched: bool = False
 
 
@@ -162,24 +162,27 @@ class _Maker:
             for byte_set in graph.byte_sets()
             for kind in self._kinds
         }
-        self._again = self._may_begin_later()
+        self._may_begin_later = search is not Search.BEGIN and self._begins_behind_bytes()
         self._reached: dict[tuple[int, Kind, Kind], list[int]] = {}
         self._numbers: dict[_State, int] = {}
         self._states: list[_State] = []
 
     def table(self) -> Table:
         """Make the table."""
-        dead = _State((), Kind.OTHER)
-        self._number(dead)
-        befores = [*self._kinds, Kind.EDGE]
-        entries = {
-            before: self._number(_State((self._graph.start,), self._seen(before)))
-            for before in befores
-        }
+        self._number(_State((), Kind.OTHER))
+        entries = {before: self._entry(before) for before in (*self._kinds, Kind.EDGE)}
         rows: list[list[int]] = []
         while len(rows) < len(self._states):  # it grows while there are new ones
             rows.append(self._row(self._states[len(rows)]))
         return self._packed(rows, entries)
+
+    def _entry(self, before: Kind) -> int:
+        start = (self._graph.start,)
+        seen = before if self._graph.looks else Kind.OTHER
+        if self._may_begin_later:
+            # Here it begins as anywhere else, so that this is `idle`.
+            return self._number(_State((), seen, begins=True))
+        return self._number(_State(start, seen))
 
     def _packed(self, rows: list[list[int]], entries: dict[Kind, int]) -> Table:
         order = sorted(range(len(rows)), key=lambda number: self._states[number].matched)
@@ -189,7 +192,7 @@ class _Maker:
             places[number] = place * width
         cells = array("H", [places[next_] for number in order for next_ in rows[number]])
         kinds = [self._kind_of_class[number] for number in self._classes]
-        idle = self._numbers.get(_State(self._again, Kind.OTHER), 0)
+        idle = self._numbers.get(_State((), Kind.OTHER, begins=True), 0)
         stays = bytes(rows[idle][number] == idle for number in self._classes)
         is_left = sum(not stays[byte] for byte in _PRINTABLE)
         return Table(
@@ -204,15 +207,13 @@ class _Maker:
     def _row(self, state: _State) -> list[int]:
         """Return the next state for each class of bytes, and for the text's end."""
         moves: list[dict[int, None]] = [{} for _ in self._kind_of_class]
-        matched = dict.fromkeys([*self._kinds, Kind.EDGE], False)
-        for behind in matched:
-            matched[behind] = self._move(state, behind, moves)
+        matched = {kind: self._move(state, kind, moves) for kind in (*self._kinds, Kind.EDGE)}
         self._steps += sum(map(len, moves))
         if self._steps > MAX_STEPS:
             raise TooLargeError
         nexts = zip(self._kind_of_class, moves, strict=True)
-        row = [self._next(list(targets), kind, is_=matched[kind]) for kind, targets in nexts]
-        row.append(self._number(_State((), Kind.OTHER, matched[Kind.EDGE])))
+        row = [self._next(state, list(targets), kind, is_=matched[kind]) for kind, targets in nexts]
+        row.append(self._number(_State((), Kind.OTHER, matched=matched[Kind.EDGE])))
         return row
 
     def _move(self, state: _State, behind: Kind, moves: list[dict[int, None]]) -> bool:
@@ -228,18 +229,19 @@ class _Maker:
                 moves[number][self._graph.target(node)] = None
         return matched
 
-    def _next(self, targets: list[int], kind: Kind, *, is_: bool) -> int:
+    def _next(self, state: _State, targets: list[int], kind: Kind, *, is_: bool) -> int:
         if is_ and self._search is Search.ANYWHERE:
             return self._number(_State((), Kind.OTHER, matched=True))
-        targets += self._again
+        begins = state.begins and not is_
         if self._search is not Search.END:
-            targets = sorted(set(targets))
-        if not targets:
+            targets.sort()
+        if not targets and not begins:
             kind = Kind.OTHER
-        return self._number(_State(tuple(targets), kind, matched=is_))
+        return self._number(_State(tuple(targets), kind, begins, is_))
 
     def _merged(self, state: _State, behind: Kind) -> Iterable[int]:
-        ways = [self._reach(node, state.before, behind) for node in state.targets]
+        targets = (*state.targets, self._graph.start) if state.begins else state.targets
+        ways = [self._reach(node, state.before, behind) for node in targets]
         self._steps += sum(map(len, ways))
         return dict.fromkeys(chain.from_iterable(ways))
 
@@ -258,20 +260,13 @@ class _Maker:
             self._states.append(state)
         return self._numbers[state]
 
-    def _may_begin_later(self) -> tuple[int, ...]:
-        """Return the first node if a match may begin behind a byte, and is looked for there."""
-        if self._search is Search.END:
-            return ()
+    def _begins_behind_bytes(self) -> bool:
         start, behinds = self._graph.start, [*self._kinds, Kind.EDGE]
-        may = any(
+        return any(
             self._graph.reached(start, before, behind)
             for before in self._kinds
             for behind in behinds
         )
-        return (start,) if may else ()
-
-    def _seen(self, kind: Kind) -> Kind:
-        return kind if self._graph.looks else Kind.OTHER
 
     def _kind(self, part: ByteSet) -> Kind:
         return next(kind for kind, byte_set in self._kinds.items() if part & byte_set)

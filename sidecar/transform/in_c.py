@@ -56,7 +56,7 @@ class MatchesJob(ctypes.Structure):
     """`struct matches` of automaton.c."""
 
     _fields_ = (
-        *members(POINTER, "begin", "end", "scratch", "spans"),
+        *members(POINTER, "end", "begin", "spans"),
         *members(NUMBER, "room", "found"),
     )
 
@@ -159,14 +159,13 @@ def find(library: Library, text: bytes, messages: Messages, automaton: Automaton
 
 
 def find_all(
-    library: Library, text: bytes, messages: Messages, begin: Automaton, end: Automaton
+    library: Library, text: bytes, messages: Messages, end: Automaton, begin: Automaton
 ) -> "array[int]":
     """Return begin and end, one after the other, of every match in the messages.
 
-    All of them are UTF-8. `begin` finds where matches begin, `end` where one ends.
+    All of them are UTF-8. `end` finds where one ends, `begin` where it begins.
     """
-    scratch = bytearray(len(text) + 1)
-    job = MatchesJob(begin=begin.address, end=end.address, scratch=_room(scratch))
+    job = MatchesJob(end=end.address, begin=begin.address)
     spans, found = _column(0), len(messages[0]) + 1
     while job.room < found:
         spans = _column(2 * found)
@@ -202,15 +201,27 @@ def redact(
 
 
 def find_crossing(library: Library, text: bytes, messages: Messages, spans: "array[int]") -> bytes:
-    """Return a 1 for each message of which a span is not within a string that is a value.
+    """Return a 1 for each message of which a span is not within a value without escapes.
 
-    The messages are JSON objects without a backslash; of others it says nothing.
+    The messages are JSON objects; of others it says nothing. A value is here a string.
     """
     crossing = bytearray(len(messages[0]))
     library.c.sidetail_find_crossing(
         text, *_columns(messages), spans.buffer_info()[0], len(spans) // 2, _room(crossing)
     )
     return bytes(crossing)
+
+
+def find_escaped(library: Library, text: bytes, messages: Messages, automaton: Automaton) -> bytes:
+    """Return a 1 for each message in which a string with escapes may match without them.
+
+    The messages are JSON objects, in UTF-8; of others it says nothing.
+    """
+    mask, scratch = bytearray(len(messages[0])), bytearray(len(text))
+    library.c.sidetail_find_escaped(
+        text, *_columns(messages), automaton.address, _room(scratch), _room(mask)
+    )
+    return bytes(mask)
 
 
 def move_objects(library: Library, before: Columns, after: Columns) -> None:

@@ -37,7 +37,7 @@ _NUMBER_AT: Final = {
     key: re.compile(rb'"' + key.encode() + rb'"[ \t\r\n]*:[ \t\r\n]*([-+.0-9eE]+)')
     for key in TIME_KEYS
 }
-_STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 """A string, or what is left of a line that ends in one: linear, as nothing is tried twice."""
 _BRACKETS: Final = bytes.maketrans(b"[{]}", b"(())")
 _NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[{]}"))
@@ -158,7 +158,7 @@ def _why_not(line: bytes) -> int:
     """Return why orjson does not take a line; of a very long one it is not found out."""
     if len(line) > _MAX_LOOKED_INTO:
         return NOT_AN_OBJECT
-    brackets = _STRING.sub(b"", line).translate(_BRACKETS, delete=_NO_BRACKETS)
+    brackets = STRING.sub(b"", line).translate(_BRACKETS, delete=_NO_BRACKETS)
     for _ in range(MAX_DEPTH):
         brackets = brackets.replace(b"()", b"")
     if b"()" in brackets or brackets.count(b"(") > MAX_DEPTH:

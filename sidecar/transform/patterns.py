@@ -11,7 +11,6 @@ go message by message.
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from itertools import compress
 from typing import Any, Final
 
 import re2
@@ -68,11 +67,11 @@ class Pattern:
 
     @cached_property
     def _matchers(self) -> tuple[in_c.Automaton, in_c.Automaton] | None:
-        """What finds where matches begin, and where one ends."""
-        if self._tree is None or (begin := _automaton(self._tree, Search.BEGINS)) is None:
+        """What finds where a match ends, and from there where it begins."""
+        if self._tree is None or (end := _automaton(self._tree, Search.END)) is None:
             return None
-        end = _automaton(self._tree, Search.END)
-        return None if end is None else (begin, end)
+        begin = _automaton(self._tree, Search.BEGIN)
+        return None if begin is None else (end, begin)
 
     @cached_property
     def _many(self) -> _Match:
@@ -104,9 +103,25 @@ class Pattern:
         native = library()
         if native is None or self._finder is None:
             return among
-        begins, ends = (array("q", compress(each, among)) for each in (tight.begins, tight.ends))
-        found = iter(in_c.find(native, tight.text, (begins, ends), self._finder))
-        return bytes(is_one and next(found) for is_one in among)
+        count = sum(among)
+        begins, ends = (
+            in_c.keep(native, each, among, count) for each in (tight.begins, tight.ends)
+        )
+        found = in_c.find(native, tight.text, (begins, ends), self._finder)
+        if 1 not in found:
+            return bytes(len(among))
+        each_found = iter(found)
+        return bytes(is_one and next(each_found) for is_one in among)
+
+    def may_be_escaped(self, tight: Tight) -> bytes:
+        """Return a 1 for each JSON object in which a string with escapes may match without them.
+
+        If that is not found out at once, each that has a backslash.
+        """
+        native = library()
+        if native is None or self._finder is None or self.sees_ends:
+            return bytes(b"\\" in message for message in tight.messages())
+        return in_c.find_escaped(native, tight.text, (tight.begins, tight.ends), self._finder)
 
     def _mask_by_re2(self, tight: Tight) -> bytes:
         if not (self._goes_by_lines and tight.is_by_lines):

@@ -1,9 +1,10 @@
 """Takes secrets out of messages: every match of a pattern becomes a constant mark."""
 
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import compress
-from typing import TYPE_CHECKING, Final
+from operator import or_
+from typing import Final
 
 from sidecar.transform.lines import columns_of
 from sidecar.transform.patterns import Pattern, as_sent
@@ -18,11 +19,11 @@ from sidecar.transform.tight import (
     with_messages,
 )
 
-if TYPE_CHECKING:
-    from array import array
-
 MARK: Final = b"[redacted]"
 """The same for all patterns: it says nothing about what was there."""
+
+_MARKS: Final = (0, REDACTED)
+"""Bits in `marks`, by what stands in a mask of the messages that were changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +81,18 @@ def with_redacted(records: Records, tight: Tight, changed: bytes) -> Records:
     if not is_utf8(records.text):
         pairs = zip(messages_of(records), tight.messages(), changed, strict=True)
         tight = tight_of(after if is_changed else before for before, after, is_changed in pairs)
-    marks = marks_of(records)
-    for row in compress(range(len(marks)), changed):
-        marks[row] |= REDACTED
+    marks = array("q", map(or_, marks_of(records), map(_MARKS.__getitem__, changed)))
     redacted = with_messages(records, tight)
     return replace(redacted, columns=replace(columns_of(redacted), marks=marks))
 
 
 def either(some: bytes, others: bytes) -> bytes:
     """Return a 1 wherever one of two masks has one."""
-    both = int.from_bytes(some, "little") | int.from_bytes(others, "little")
-    return both.to_bytes(len(some), "little")
+    bits = int.from_bytes(some, "little") | int.from_bytes(others, "little")
+    return bits.to_bytes(len(some), "little")
+
+
+def both(some: bytes, others: bytes) -> bytes:
+    """Return a 1 wherever both of two masks have one."""
+    bits = int.from_bytes(some, "little") & int.from_bytes(others, "little")
+    return bits.to_bytes(len(some), "little")

@@ -6,17 +6,17 @@ reads when unescaped: `joe\u0040example.com` is an address to whoever reads the 
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import compress
 from operator import ne
-from typing import Any, Final
+from typing import Any
 
 import orjson
 
 from sidecar.native import Library, library
 from sidecar.transform import in_c
 from sidecar.transform.lines import columns_of
-from sidecar.transform.objects import SECRET_IN_STRUCTURE
+from sidecar.transform.objects import SECRET_IN_STRUCTURE, STRING
 from sidecar.transform.parse import PARSERS, Said, parse_messages, with_said, with_said_at
 from sidecar.transform.patterns import Pattern
 from sidecar.transform.records import (
@@ -27,6 +27,7 @@ from sidecar.transform.records import (
     marks_of,
 )
 from sidecar.transform.redact import (
+    both,
     either,
     redact_matches,
     redact_text,
@@ -41,8 +42,6 @@ from sidecar.transform.tight import (
     tighten,
     with_messages,
 )
-
-_BACKSLASH: Final = in_c.Automaton(None, b"\\")
 
 
 def redact_and_parse(patterns: Sequence[Pattern], format_name: str) -> Callable[[Records], Records]:
@@ -98,7 +97,9 @@ def _in_c(patterns: Sequence[Pattern], format_name: str) -> Callable[[Library, R
         tight = tighten(records)
         parsed = parse_all(with_messages(records, tight))
         redacted = _redact_all(native, tight, patterns)
-        rows = _unsure_objects(parsed, redacted)
+        if format_name == "logfmt":  # what is escaped in it is not what JSON has
+            redacted = replace(redacted, unsure=_with_backslash(tight))
+        rows = _unsure_objects(native, parsed, redacted)
         asked = [
             redact_object(tight[row], redacted.tight[row], parse(tight[row]), patterns)
             for row in rows
@@ -116,11 +117,13 @@ def _redact_all(native: Library, tight: Tight, patterns: Sequence[Pattern]) -> _
 
     Where a match lies within a string that is a value, the text with the mark is the object
     with the mark: no quote is in the match, so that the pattern finds the same in the string
-    alone, but for one that sees ends. Neither holds for a key, two of which could become
-    alike. What is escaped may be a secret that the text does not show.
+    alone, but for one that sees ends. A key is not safe, since two could become alike, nor is
+    a string with escapes, which may be a secret that the text does not show.
     """
-    unsure = bytes(in_c.find(native, tight.text, (tight.begins, tight.ends), _BACKSLASH))
-    changed = bytes(len(tight))
+    unsure = changed = bytes(len(tight))
+    if b"\\" in tight.text:
+        for pattern in patterns:
+            unsure = either(unsure, pattern.may_be_escaped(tight))
     for redaction in redactions(tight, patterns):
         before = redaction.before
         crossing = in_c.find_crossing(
@@ -135,17 +138,24 @@ def _redact_all(native: Library, tight: Tight, patterns: Sequence[Pattern]) -> _
     return _Redacted(tight, changed, unsure)
 
 
-def _unsure_objects(parsed: Records, redacted: _Redacted) -> list[int]:
+def _with_backslash(tight: Tight) -> bytes:
+    return bytes(b"\\" in message for message in tight.messages())
+
+
+def _unsure_objects(native: Library, parsed: Records, redacted: _Redacted) -> list[int]:
     """Return the rows of objects of which it is not known yet what they say without secrets."""
     columns, marks = columns_of(parsed), marks_of(parsed)
     if columns.parsed_begins is None or columns.parsed_ends is None:
         return []
-    # An object that was written anew shows what the message was before.
+    rows = redacted.unsure
+    if in_c.bits(native, marks) & PARSED_APART:
+        # An object that was written anew shows what the message was before.
+        apart = bytes(mark & PARSED_APART != 0 for mark in marks)
+        rows = either(rows, both(redacted.changed, apart))
     return [
         row
-        for row in compress(range(len(marks)), either(redacted.unsure, redacted.changed))
+        for row in compress(range(len(rows)), rows)
         if columns.parsed_begins[row] < columns.parsed_ends[row]
-        and (redacted.unsure[row] or marks[row] & PARSED_APART)
     ]
 
 
@@ -195,11 +205,19 @@ def redact_object(
         return old, said
     marks &= SEVERITY_MASK
     safe = redact_text(clean, patterns)
-    message = safe if found and b"\\" in old else new
+    # What was written anew is not JSON: which escapes say what is not asked again.
+    hidden = b"\\" in old if apart else _is_in_escaped(old, patterns)
+    message = safe if found and hidden else new
     if safe != clean:
         # A match that goes through quotes or brackets: what is left of it would be no object.
         return message, (time, marks | SECRET_IN_STRUCTURE << ERROR_SHIFT, 0, 0, b"")
     return message, (time, marks | PARSED_APART, 0, 0, clean)
+
+
+def _is_in_escaped(text: bytes, patterns: Sequence[Pattern]) -> bool:
+    """Return whether a secret is in a string that has escapes: the text may show half of it."""
+    escaped = [json.loads(each) for each in STRING.findall(text) if b"\\" in each]
+    return any(_redact_string(each, patterns) != each for each in escaped)
 
 
 class _Number(str):

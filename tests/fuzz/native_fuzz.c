@@ -335,8 +335,17 @@ static void free_automaton(struct automaton *automaton)
 static void find(const byte *text, const struct lines *lines)
 {
     struct automaton *automaton = make_automaton();
-    byte *mask = exactly(lines->count);
+    byte *mask = exactly(lines->count), *scratch;
+    int64_t longest = 0;
 
+    for (int64_t row = 0; row < lines->count; row++)
+        if (lines->ends[row] - lines->begins[row] > longest)
+            longest = lines->ends[row] - lines->begins[row];
+    scratch = exactly(longest);
+    sidetail_find_escaped(text, lines->begins, lines->ends, lines->count, automaton, scratch, mask);
+    for (int64_t row = 0; row < lines->count; row++)
+        must(mask[row] <= 1);
+    free(scratch);
     sidetail_find(text, lines->begins, lines->ends, lines->count, automaton, mask);
     for (int64_t row = 0; row < lines->count; row++)
         must(mask[row] <= NOT_UTF8 && (automaton->reads_all || mask[row] != NOT_UTF8));
@@ -362,12 +371,7 @@ static void check_matches(const struct lines *lines, const int64_t *spans, int64
 static int64_t *find_all(const byte *text, const struct lines *lines, int64_t *found)
 {
     struct matches matches = {.begin = make_automaton(), .end = make_automaton()};
-    int64_t longest = 0;
 
-    for (int64_t row = 0; row < lines->count; row++)
-        if (lines->ends[row] - lines->begins[row] > longest)
-            longest = lines->ends[row] - lines->begins[row];
-    matches.scratch = exactly(longest + 1);
     matches.room = (int64_t)any(4);
     for (int turn = 0; turn < 2; turn++) {
         matches.spans = exactly(16 * matches.room);
@@ -380,7 +384,6 @@ static int64_t *find_all(const byte *text, const struct lines *lines, int64_t *f
         }
     }
     must(matches.found == matches.room);
-    free(matches.scratch);
     free_automaton((struct automaton *)(uintptr_t)matches.begin);
     free_automaton((struct automaton *)(uintptr_t)matches.end);
     *found = matches.found;
