@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from runtime.logs import Seldom
 from sidecar.crowd import Crowd
 from sidecar.identity import shown_name
-from sidecar.journal import file_key
+from sidecar.journal import FileKey, file_key
 from sidecar.known import KnownFiles
 from sidecar.open import (
     DIRECTORY,
@@ -42,7 +42,8 @@ TOO_MANY_FOLDERS = "folders"
 class Found:
     """What one pass, or one glance, has to come back to."""
 
-    new: list[SourceFile] = field(default_factory=list)
+    new: dict[FileKey, SourceFile] = field(default_factory=dict)
+    """Files that were taken in, and not given up again."""
     unnamed: list[SourceFile] = field(default_factory=list)
     """Files whose name is gone, or is another file's now."""
 
@@ -387,11 +388,12 @@ class Discovery:
         except OSError as error:
             return self._reason(error, folder.path_of(name))
         self.note(folder, name, file)
-        self._found.new.append(file)
+        self._found.new[file.key] = file
         given_up = self._crowd.overflow(self._known.files)
         if given_up is not None:
             self.remove(given_up)
             self._known.depart(given_up)
+            self._found.new.pop(given_up.key, None)
             if given_up.folder.skip(given_up.name, TOO_MANY_FILES):
                 self._count(TOO_MANY_FILES, given_up.path)
         return None

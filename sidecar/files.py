@@ -158,7 +158,7 @@ class Files:
             self._watches.read()
             found = self._discovery.look_everywhere()
             self._astray.judge(found.unnamed)
-            self._known.enter(found.new + self._astray.tend())
+            self._known.enter([*found.new.values(), *self._astray.tend()])
             if self._cleaner is not None:
                 self._cleaner.clean()
             if self._room is not None:
@@ -268,7 +268,7 @@ class Files:
             if names:
                 found: Found = self._discovery.glance(folder, names)
                 self._astray.judge(found.unnamed)
-                self._known.enter(found.new)
+                self._known.enter(found.new.values())
         return self._queued() > before
 
     def _queued(self) -> int:
