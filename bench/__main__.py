@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.report import Report
 
-NAMES = ("throughput", "quiet", "webhook")
+NAMES = ("throughput", "formats", "quiet", "webhook")
 RESULTS = Path(__file__).parent / "results"
 
 

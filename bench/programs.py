@@ -37,6 +37,8 @@ class Work:
     source: Mapping[str, object] = field(default_factory=dict)
     """More keys of our source."""
     limits: Mapping[str, object] = field(default_factory=dict)
+    redact: Mapping[str, str] = field(default_factory=dict)
+    """Patterns by the names that `source` may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,7 @@ def sidetail(work: Work, *, encoder: str = "c", until_eof: bool = False) -> Star
         "state_dir": str(work.folder / "state"),
         "attributes": ATTRIBUTES,
         "limits": dict(work.limits),
+        "redact": dict(work.redact),
     }
     path = work.folder / "sidetail.json"
     path.write_text(json.dumps(config))

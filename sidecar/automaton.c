@@ -273,6 +273,69 @@ EXPORT void sidetail_find_crossing(const byte *text, const int64_t *begins, cons
     }
 }
 
+/* A pair of a logfmt line, or a key alone: then its value is empty. */
+struct pair {
+    const byte *value;
+    const byte *value_end;
+    const byte *end; /* with the quote behind a quoted value */
+};
+
+/* Read the pair at `in`; return whether it is one of the plain kind: `key`, `key=value` or
+ * `key="value"` without escapes, and a space or the end behind it.
+ */
+static int read_pair(const byte *in, const byte *end, struct pair *pair)
+{
+    const byte *key = in, *quote;
+
+    while (in < end && *in > ' ' && *in != '=' && *in != '"')
+        in++;
+    *pair = (struct pair){in, in, in};
+    if (in == key || in == end || *in != '=')
+        return in > key && (in == end || *in <= ' ');
+    pair->value = ++in;
+    if (in < end && *in == '"') {
+        in++;
+        quote = memchr(in, '"', (size_t)(end - in));
+        if (!quote || memchr(in, '\\', (size_t)(quote - in)))
+            return 0;
+        *pair = (struct pair){in, quote, quote + 1};
+    } else {
+        while (in < end && *in > ' ' && *in != '"')
+            in++;
+        pair->value_end = pair->end = in;
+    }
+    return pair->end == end || *pair->end <= ' ';
+}
+
+/* The same as sidetail_find_crossing for logfmt lines. */
+EXPORT void sidetail_find_crossing_pairs(const byte *text, const int64_t *begins,
+                                         const int64_t *ends, int64_t count,
+                                         const int64_t *spans, int64_t span_count,
+                                         byte *crossing)
+{
+    const int64_t *span = spans, *last = spans + 2 * span_count;
+
+    for (int64_t row = 0; row < count; row++) {
+        const byte *end = text + ends[row];
+        struct pair pair = {text + begins[row], text + begins[row], text + begins[row]};
+
+        crossing[row] = 0;
+        for (; span < last && span[0] < ends[row]; span += 2) {
+            const byte *begin = text + span[0], *stop = text + span[1];
+
+            while (!crossing[row] && pair.end <= begin) {
+                const byte *at = pair.end;
+
+                while (at < begin && *at <= ' ')
+                    at++;
+                crossing[row] = !read_pair(at, end, &pair);
+            }
+            if (begin < pair.value || stop > pair.value_end)
+                crossing[row] = 1;
+        }
+    }
+}
+
 static int64_t read_hex(const byte *in, const byte *end)
 {
     int64_t number = 0;

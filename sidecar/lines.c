@@ -78,6 +78,13 @@ EXPORT int64_t sidetail_gather(const byte *text, const int64_t *begins, const in
     return at - out;
 }
 
+/* Set bits in the rows that `mask` has a 1 for. */
+EXPORT void sidetail_set_bits(const byte *mask, int64_t count, int64_t bits, int64_t *column)
+{
+    for (int64_t row = 0; row < count; row++)
+        column[row] |= mask[row] ? bits : 0;
+}
+
 /* Write the numbers of the rows that `mask` has a 1 for; return how many. */
 EXPORT int64_t sidetail_keep(const byte *mask, int64_t count, const int64_t *column, int64_t *kept)
 {

@@ -200,15 +200,18 @@ def redact(
     return bytes(memoryview(out)[:size]), begins, ends, bytes(changed)
 
 
-def find_crossing(library: Library, text: bytes, messages: Messages, spans: "array[int]") -> bytes:
+def find_crossing(
+    library: Library, text: bytes, messages: Messages, spans: "array[int]", *, in_pairs: bool
+) -> bytes:
     """Return a 1 for each message of which a span is not within a value without escapes.
 
-    The messages are JSON objects; of others it says nothing. A value is here a string.
+    The messages are JSON objects, values those of them that are strings; or `in_pairs` of
+    logfmt. Of other messages it says nothing.
     """
     crossing = bytearray(len(messages[0]))
-    library.c.sidetail_find_crossing(
-        text, *_columns(messages), spans.buffer_info()[0], len(spans) // 2, _room(crossing)
-    )
+    find = library.c.sidetail_find_crossing_pairs if in_pairs else library.c.sidetail_find_crossing
+    spans_at = spans.buffer_info()[0]
+    find(text, *_columns(messages), spans_at, len(spans) // 2, _room(crossing))
     return bytes(crossing)
 
 
@@ -271,6 +274,11 @@ def first_bytes(
         text, begins.buffer_info()[0], len(begins), byte_set, rows.buffer_info()[0]
     )
     return rows[:found]
+
+
+def set_bits(library: Library, column: "array[int]", mask: bytes, bits: int) -> None:
+    """Set bits in the rows of a column that `mask` has a 1 for."""
+    library.c.sidetail_set_bits(mask, len(mask), bits, column.buffer_info()[0])
 
 
 def bits(library: Library, column: "array[int]") -> int:

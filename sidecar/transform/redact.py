@@ -1,11 +1,12 @@
 """Takes secrets out of messages: every match of a pattern becomes a constant mark."""
 
-from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from operator import or_
-from typing import Final
+from itertools import compress
+from typing import TYPE_CHECKING, Final
 
+from sidecar.native import library
+from sidecar.transform import in_c
 from sidecar.transform.lines import columns_of
 from sidecar.transform.patterns import Pattern, as_sent
 from sidecar.transform.records import REDACTED, Records, marks_of
@@ -19,11 +20,11 @@ from sidecar.transform.tight import (
     with_messages,
 )
 
+if TYPE_CHECKING:
+    from array import array
+
 MARK: Final = b"[redacted]"
 """The same for all patterns: it says nothing about what was there."""
-
-_MARKS: Final = (0, REDACTED)
-"""Bits in `marks`, by what stands in a mask of the messages that were changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,11 @@ def with_redacted(records: Records, tight: Tight, changed: bytes) -> Records:
     if not is_utf8(records.text):
         pairs = zip(messages_of(records), tight.messages(), changed, strict=True)
         tight = tight_of(after if is_changed else before for before, after, is_changed in pairs)
-    marks = array("q", map(or_, marks_of(records), map(_MARKS.__getitem__, changed)))
+    marks, native = marks_of(records), library()
+    if native is not None:
+        in_c.set_bits(native, marks, changed, REDACTED)
+    for row in compress(range(len(marks)), changed) if native is None else ():
+        marks[row] |= REDACTED
     redacted = with_messages(records, tight)
     return replace(redacted, columns=replace(columns_of(redacted), marks=marks))
 

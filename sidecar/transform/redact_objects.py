@@ -5,10 +5,11 @@ reads when unescaped: `joe\u0040example.com` is an address to whoever reads the 
 """
 
 import json
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
-from operator import ne
+from operator import mul, ne
 from typing import Any
 
 import orjson
@@ -23,6 +24,7 @@ from sidecar.transform.records import (
     ERROR_SHIFT,
     PARSED_APART,
     SEVERITY_MASK,
+    Columns,
     Records,
     marks_of,
 )
@@ -92,27 +94,37 @@ class _Redacted:
 
 def _in_c(patterns: Sequence[Pattern], format_name: str) -> Callable[[Library, Records], Records]:
     parse, parse_all = PARSERS[format_name], parse_messages(format_name)
+    is_logfmt = format_name == "logfmt"
 
     def step(native: Library, records: Records) -> Records:
         tight = tighten(records)
         parsed = parse_all(with_messages(records, tight))
-        redacted = _redact_all(native, tight, patterns)
-        if format_name == "logfmt":  # what is escaped in it is not what JSON has
-            redacted = replace(redacted, unsure=_with_backslash(tight))
-        rows = _unsure_objects(native, parsed, redacted)
+        redacted = _redact_all(native, tight, patterns, is_logfmt=is_logfmt)
+        again = parsed
+        if is_logfmt and any(redacted.changed):  # its objects are written anew
+            again = parse_all(with_messages(records, redacted.tight))
+        redacted = _look_again(redacted, _objects(again) if is_logfmt else redacted.tight, patterns)
+        rows = _unsure_objects(native, parsed, redacted, is_logfmt=is_logfmt)
         asked = [
             redact_object(tight[row], redacted.tight[row], parse(tight[row]), patterns)
             for row in rows
         ]
         redacted = _with_others(redacted, rows, [message for message, _ in asked])
         if any(redacted.changed):
-            parsed = _moved(native, parsed, redacted)
+            before = columns_of(parsed)
+            parsed = with_redacted(parsed, redacted.tight, redacted.changed)
+            if is_logfmt:
+                parsed = _with_objects_of(parsed, again)
+            else:
+                _move_objects(native, before, columns_of(parsed))
         return with_said_at(parsed, rows, [said for _, said in asked]) if rows else parsed
 
     return step
 
 
-def _redact_all(native: Library, tight: Tight, patterns: Sequence[Pattern]) -> _Redacted:
+def _redact_all(
+    native: Library, tight: Tight, patterns: Sequence[Pattern], *, is_logfmt: bool
+) -> _Redacted:
     r"""Redact the text of messages.
 
     Where a match lies within a string that is a value, the text with the mark is the object
@@ -122,34 +134,55 @@ def _redact_all(native: Library, tight: Tight, patterns: Sequence[Pattern]) -> _
     """
     unsure = changed = bytes(len(tight))
     if b"\\" in tight.text:
+        # What is escaped in logfmt is not what is in JSON.
+        unsure = _with_backslash(tight) if is_logfmt else unsure
         for pattern in patterns:
             unsure = either(unsure, pattern.may_be_escaped(tight))
     for redaction in redactions(tight, patterns):
         before = redaction.before
         crossing = in_c.find_crossing(
-            native, before.text, (before.begins, before.ends), redaction.spans
+            native,
+            before.text,
+            (before.begins, before.ends),
+            redaction.spans,
+            in_pairs=is_logfmt,
         )
         unsure, changed = either(unsure, crossing), either(changed, redaction.changed)
         tight = redaction.after
-    if any(changed):
-        for pattern in patterns:
-            again = changed if pattern.sees_ends else pattern.may_be_in(tight, changed)
-            unsure = either(unsure, again)
     return _Redacted(tight, changed, unsure)
+
+
+def _look_again(redacted: _Redacted, objects: Tight, patterns: Sequence[Pattern]) -> _Redacted:
+    """Return the same, unsure also of changed messages whose objects still match as text."""
+    if not any(redacted.changed):
+        return redacted
+    unsure = redacted.unsure
+    for pattern in patterns:
+        among = redacted.changed
+        unsure = either(unsure, among if pattern.sees_ends else pattern.may_be_in(objects, among))
+    return replace(redacted, unsure=unsure)
+
+
+def _objects(parsed: Records) -> Tight:
+    """Return the objects that were written anew, which are as good as messages here."""
+    columns, empty = columns_of(parsed), array("q", bytes(8 * parsed.count))
+    return Tight(parsed.parsed, columns.parsed_begins or empty, columns.parsed_ends or empty)
 
 
 def _with_backslash(tight: Tight) -> bytes:
     return bytes(b"\\" in message for message in tight.messages())
 
 
-def _unsure_objects(native: Library, parsed: Records, redacted: _Redacted) -> list[int]:
+def _unsure_objects(
+    native: Library, parsed: Records, redacted: _Redacted, *, is_logfmt: bool
+) -> list[int]:
     """Return the rows of objects of which it is not known yet what they say without secrets."""
     columns, marks = columns_of(parsed), marks_of(parsed)
     if columns.parsed_begins is None or columns.parsed_ends is None:
         return []
     rows = redacted.unsure
-    if in_c.bits(native, marks) & PARSED_APART:
-        # An object that was written anew shows what the message was before.
+    if not is_logfmt and in_c.bits(native, marks) & PARSED_APART:
+        # JSON of several lines, written anew, shows what the message was before.
         apart = bytes(mark & PARSED_APART != 0 for mark in marks)
         rows = either(rows, both(redacted.changed, apart))
     return [
@@ -173,14 +206,22 @@ def _with_others(redacted: _Redacted, rows: Sequence[int], messages: Sequence[by
     return _Redacted(tight_of(all_messages), changed, redacted.unsure)
 
 
-def _moved(native: Library, parsed: Records, redacted: _Redacted) -> Records:
-    """Return what is parsed with redacted messages; the spans of objects follow their text."""
-    before = columns_of(parsed)
-    records = with_redacted(parsed, redacted.tight, redacted.changed)
-    if before.parsed_begins is None or before.parsed_ends is None:
-        return records
-    in_c.move_objects(native, before, columns_of(records))
-    return records
+def _move_objects(native: Library, before: Columns, after: Columns) -> None:
+    """Let the spans of objects follow the text, from where it was before."""
+    if before.parsed_begins is not None:
+        in_c.move_objects(native, before, after)
+
+
+def _with_objects_of(records: Records, others: Records) -> Records:
+    """Return the records that have objects with those of others; times and marks stay their own."""
+    objects = _objects(others)
+    has_object = [mark & PARSED_APART != 0 for mark in marks_of(records)]
+    columns = replace(
+        columns_of(records),
+        parsed_begins=array("q", map(mul, objects.begins, has_object)),
+        parsed_ends=array("q", map(mul, objects.ends, has_object)),
+    )
+    return replace(records, columns=columns, parsed=others.parsed)
 
 
 def redact_object(

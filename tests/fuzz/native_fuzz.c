@@ -408,6 +408,10 @@ static void redact(const byte *text, const struct lines *lines)
     redaction.changed = exactly(lines->count);
     must(sidetail_redact(text, lines->begins, lines->ends, lines->count, &redaction) == size);
     check_spans(redaction.begins, redaction.ends, lines->count, size);
+    sidetail_find_crossing_pairs(text, lines->begins, lines->ends, lines->count, redaction.spans,
+                                 redaction.span_count, crossing);
+    for (int64_t row = 0; row < lines->count; row++)
+        must(crossing[row] <= redaction.changed[row]);
     sidetail_find_crossing(text, lines->begins, lines->ends, lines->count, redaction.spans,
                            redaction.span_count, crossing);
     for (int64_t row = 0; row < lines->count; row++) {

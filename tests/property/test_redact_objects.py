@@ -21,7 +21,20 @@ PATTERNS = st.lists(
     st.sampled_from(
         [
             *(r"[\w.]+@[\w]+\.com", r"\d{4,}", '"a":', "^joe", "joe$", r"\bjoe\b", r"\Bo", "joe"),
-            *("redacted", r"\[", "[a-z]+", "a.*b", "[^a]+", '"', ":", r"\s", ".", "é", r"\pL"),
+            *(
+                "redacted",
+                r"\[",
+                "[a-z]+",
+                "a.*b",
+                "[^a]+",
+                '"[^"]*"',
+                '"',
+                ":",
+                r"\s",
+                ".",
+                "é",
+                r"\pL",
+            ),
             *("time", "warn", "2024", r"true|null", "x*", r"(?i)JOE", r"\\", r'"level":"warn"'),
             *(r"joe\z", "(?m)^joe", r"[^\x00-\x7f]", "a|ab", "joe@x|x.com", r"1\.5", "[{}]"),
         ]
@@ -78,8 +91,23 @@ def objects(draw: st.DrawFn) -> bytes:
     )
 
 
+PAIRS = st.lists(
+    st.builds(
+        lambda key, value, glue: f"{key}{value}{glue}".encode(),
+        st.sampled_from(["a", "to", "level", "time", "joe", "", "é", "a=b", '"']),
+        st.sampled_from(
+            [
+                *("=joe@x.com", "=12345", "", "=", '="joe@x.com b"', '="a', '="joe\\u0040x.com"'),
+                *('="x \\" joe"', "=warn", "=2024-05-01T00:00:00Z", "=a=joe", '=a"b"', "=joe=é"),
+            ]
+        ),
+        st.sampled_from([" ", " ", "  ", "\t", "", "\0"]),
+    ),
+    max_size=5,
+).map(b"".join)
 LINES = st.one_of(
     *[objects()] * 5,
+    *[PAIRS] * 3,
     st.sampled_from(
         [
             b"",
@@ -90,6 +118,7 @@ LINES = st.one_of(
             b"to=joe@x.com level=warn time=2024-05-01T00:00:00Z",
             b'a="joe \\" b" joe',
             b"[1,2]",
+            b'"joe"=b',
             b'{"a":12345678901234567890123,"b":1.10,"c":"joe@x.com"}',
             b"E0102 03:04:05.678901 joe",
             b'{"a":"\xff joe@x.com"}',
