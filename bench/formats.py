@@ -7,7 +7,7 @@ start) is taken off.
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -76,13 +76,13 @@ CASES = [
 
 
 def run(report: Report) -> None:
-    """Measure all cases, in turn; of each the cheapest round, as neighbours only add."""
+    """Measure all cases, in turn; the cheapest runs count, as neighbours only add."""
     cases = [case for case in CASES if ONLY in case.name or case is CASES[0]]
-    costs: dict[str, list[float]] = {case.name: [] for case in cases}
-    for _ in range(ROUNDS):
-        for case in cases:
-            costs[case.name].append(_seconds_a_line(case))
-    cheapest = {name: min(found) for name, found in costs.items()}
+    folder = Path(tempfile.mkdtemp(prefix="bench-"))
+    try:
+        cheapest = _cheapest(cases, folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
     shares = {name: cheapest[CASES[0].name] / cost for name, cost in cheapest.items()}
     report.table(
         "Formats and filters",
@@ -99,23 +99,27 @@ def run(report: Report) -> None:
     report.figures["formats"] = shares
 
 
-def _seconds_a_line(case: Case) -> float:
-    folder = Path(tempfile.mkdtemp(prefix="bench-"))
-    try:
-        lines = write_backlog(folder / "many.log", case.kind, 130, LINES)
-        with (folder / "many.log").open("rb") as many:
-            (folder / "one.log").write_bytes(many.readline())
-        many_seconds, one_seconds = (_seconds(case, folder / name) for name in ("many", "one"))
-        return (many_seconds - one_seconds) / lines
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+def _cheapest(cases: Sequence[Case], folder: Path) -> dict[str, float]:
+    """Return the CPU-seconds of a line in each case."""
+    many: dict[str, list[float]] = {case.name: [] for case in cases}
+    one: dict[str, list[float]] = {case.name: [] for case in cases}
+    lines = 0
+    for _ in range(ROUNDS):
+        for case in cases:
+            path = folder / "many.log"
+            lines = write_backlog(path, case.kind, 130, LINES)
+            with path.open("rb") as file:
+                (folder / "one.log").write_bytes(file.readline())
+            many[case.name].append(_seconds(case, path))
+            one[case.name].append(_seconds(case, folder / "one.log"))
+    return {name: (min(found) - min(one[name])) / lines for name, found in many.items()}
 
 
-def _seconds(case: Case, name: Path) -> float:
+def _seconds(case: Case, path: Path) -> float:
     state = Path(tempfile.mkdtemp(prefix="bench-"))
     try:
         with sink() as receiver:
-            work = Work(f"{name}.log", receiver.port, state, source=case.source, redact=REDACT)
+            work = Work(str(path), receiver.port, state, source=case.source, redact=REDACT)
             return whole(sidetail(work, until_eof=True)).cpu_seconds
     finally:
         shutil.rmtree(state, ignore_errors=True)

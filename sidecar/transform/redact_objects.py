@@ -17,7 +17,7 @@ import orjson
 from sidecar.native import Library, library
 from sidecar.transform import in_c
 from sidecar.transform.lines import columns_of
-from sidecar.transform.objects import SECRET_IN_STRUCTURE, STRING
+from sidecar.transform.objects import SECRET_IN_STRUCTURE, STRING, ParseError, parse_object
 from sidecar.transform.parse import PARSERS, Said, parse_messages, with_said, with_said_at
 from sidecar.transform.patterns import Pattern
 from sidecar.transform.records import (
@@ -244,15 +244,30 @@ def redact_object(
     found = clean != orjson.dumps(_redact_value(value, ()))
     if not found and old == new:
         return old, said
-    marks &= SEVERITY_MASK
-    safe = redact_text(clean, patterns)
     # What was written anew is not JSON: which escapes say what is not asked again.
     hidden = b"\\" in old if apart else _is_in_escaped(old, patterns)
-    message = safe if found and hidden else new
-    if safe != clean:
+    own_end = len(new) - (len(old) - end)
+    is_own = not apart and not hidden and _says(new[begin:own_end], clean)
+    sent = new[begin:own_end] if is_own else clean
+    safe = redact_text(sent, patterns)
+    message = redact_text(clean, patterns) if found and hidden else new
+    marks &= SEVERITY_MASK
+    if safe != sent:
         # A match that goes through quotes or brackets: what is left of it would be no object.
         return message, (time, marks | SECRET_IN_STRUCTURE << ERROR_SHIFT, 0, 0, b"")
+    if is_own:
+        return message, (time, marks, begin, own_end, b"")
     return message, (time, marks | PARSED_APART, 0, 0, clean)
+
+
+def _says(text: bytes, clean: bytes) -> bool:
+    """Return whether a text is a strict object that says what `clean` does."""
+    try:
+        parse_object(text)
+    except ParseError:
+        return False
+    value = json.loads(text, parse_float=_Number, parse_int=_Number)
+    return orjson.dumps(_redact_value(value, ())) == clean
 
 
 def _is_in_escaped(text: bytes, patterns: Sequence[Pattern]) -> bool:
