@@ -180,3 +180,51 @@ def test_a_cut_line_is_redacted():
 
     assert made.message(0) == b"[redacted] and"
     assert made.end == 22
+
+
+def test_an_object_keeps_its_own_text_where_only_values_are_secret():
+    line = rb'{"to" : "joe@x.com", "n": 1.50, "text": "two\nlines \u20ac"}'
+    made = records(line + b"\n", redact=(EMAIL,), format="json")
+    redacted = line.replace(b"joe@x.com", b"[redacted]")
+
+    assert object_text(made) == redacted
+    assert made.message(0) == redacted
+
+
+def test_two_keys_that_become_alike_are_not_sent_as_one_text():
+    line = b'{"joe@x.com":1,"sue@y.org":2}'
+    made = records(line + b"\n", redact=(EMAIL,), format="json")
+
+    assert json.loads(object_text(made)) == {"[redacted]": 2}
+    assert object_text(made).count(b"[redacted]") == 1
+
+
+def test_a_redacted_time_or_level_still_says_the_record_s():
+    line = b'{"time":"2024-01-02T03:04:05Z","level":"warn"}'
+    patterns = (("date", r"\d{4}-\d\d-\d\d"), ("level", "warn"))
+    record = shipped(line + b"\n", redact=patterns, format="json")[0]
+
+    assert (record["severity"], record["time"]) == ("warn", "2024-01-02T03:04:05.000000000Z")
+    assert record["parsed"] == {"time": "[redacted]T03:04:05Z", "level": "[redacted]"}
+
+
+def test_a_pattern_that_sees_ends_is_asked_about_each_string_of_a_line_with_another_secret():
+    patterns = (EMAIL, ("name", "^joe$"))
+    record = shipped(b'{"to":"sue@y.org","by":"joe"}\n', redact=patterns, format="json")[0]
+
+    assert record["parsed"] == {"to": "[redacted]", "by": "[redacted]"}
+
+
+def test_a_secret_in_a_quoted_value_of_logfmt_is_found():
+    line = b'msg="mail to joe@x.com sent" level=warn n=12\n'
+    record = shipped(line, redact=(EMAIL,), format="logfmt")[0]
+
+    assert record["parsed"] == {"msg": "mail to [redacted] sent", "level": "warn", "n": "12"}
+    assert record["message"] == 'msg="mail to [redacted] sent" level=warn n=12'
+
+
+def test_an_object_is_not_made_by_a_redaction():
+    record = shipped(b'"joe"=b\n', redact=(("quoted", '"joe"'),), format="logfmt")[0]
+
+    assert record["message"] == "[redacted]=b"
+    assert "parsed" not in record
