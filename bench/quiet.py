@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from bench.measure import Sink, cpu_seconds, memory_mib, running, sink, whole
+from bench.measure import Sink, memory_mib, running, running_seconds, sink, whole
 from bench.programs import Work, sidetail
 from bench.report import Report
 from bench.throughput import Contestant, contestants, plain_line, write_backlog
@@ -47,9 +47,9 @@ def idle(report: Report) -> None:
                 work = Work(f"{logs}/*.log", receiver.port, folder)
                 with running(each.start(work)) as process:
                     time.sleep(4)
-                    before = cpu_seconds(process.pid)
+                    before = running_seconds(process.pid)
                     time.sleep(IDLE_SECONDS)
-                    share = (cpu_seconds(process.pid) - before) / IDLE_SECONDS
+                    share = (running_seconds(process.pid) - before) / IDLE_SECONDS
                     memory = memory_mib(process.pid)
             rows.append((f"{each.name}, {files} files", f"{memory:.1f}", f"{share * 100:.2f}"))
     report.table("Idle", ("program", "resident MiB", "% of a core"), rows)
@@ -86,9 +86,9 @@ def _steady(each: Contestant, rate: int) -> float:
             writer = threading.Thread(target=write)
             writer.start()
             time.sleep(2)
-            before = cpu_seconds(process.pid)
+            before = running_seconds(process.pid)
             time.sleep(IDLE_SECONDS / 2)
-            share = (cpu_seconds(process.pid) - before) / (IDLE_SECONDS / 2)
+            share = (running_seconds(process.pid) - before) / (IDLE_SECONDS / 2)
             ended.set()
             writer.join()
     return share
