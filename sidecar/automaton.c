@@ -19,6 +19,7 @@ struct automaton {
     int64_t end;             /* the class of the end */
     const byte *needed;      /* a text that stands in every match */
     int64_t needed_length;   /* 0: none is known */
+    int64_t begins_needed;   /* every match begins with it */
     int64_t is_literal;      /* the pattern is its needed text; there are no cells */
     int64_t reads_all;       /* the pattern speaks of bytes that only UTF-8 gives a meaning */
 };
@@ -26,8 +27,8 @@ struct automaton {
 /* In a mask, beside 0 and 1. */
 enum { NOT_UTF8 = 2 };
 
-/* Return whether `text` stands anywhere between `in` and `end`. */
-static int has_text(const byte *in, const byte *end, const byte *text, int64_t length)
+/* Return where `text` first stands between `in` and `end`, or NULL. */
+static const byte *find_text(const byte *in, const byte *end, const byte *text, int64_t length)
 {
 #ifdef HAVE_SSE2
     /* Its first and its last byte are looked for at sixteen places at once. */
@@ -42,43 +43,46 @@ static int has_text(const byte *in, const byte *end, const byte *text, int64_t l
 
         for (; mask; mask &= mask - 1)
             if (!memcmp(in + __builtin_ctz(mask), text, (size_t)length))
-                return 1;
+                return in + __builtin_ctz(mask);
     }
 #endif
-    return end - in >= length && memmem(in, (size_t)(end - in), text, (size_t)length) != NULL;
+    return end - in < length ? NULL : memmem(in, (size_t)(end - in), text, (size_t)length);
 }
 
-static int may_match(const byte *in, const byte *end, const struct automaton *automaton)
+/* Return from where on there may be a match that begins at `in` or behind it, or NULL. */
+static const byte *next_place(const byte *in, const byte *end, const struct automaton *automaton)
 {
-    return !automaton->needed_length || has_text(in, end, automaton->needed, automaton->needed_length);
+    const byte *needed = in;
+
+    if (automaton->needed_length)
+        needed = find_text(in, end, automaton->needed, automaton->needed_length);
+    return automaton->begins_needed || !needed ? needed : in;
 }
 
-static int has_match(const byte *in, const byte *end, const struct automaton *automaton)
+static int is_in(const byte *in, const byte *end, const struct automaton *automaton)
 {
     const uint16_t *cells = automaton->cells;
     const byte *classes = automaton->classes, *stays = automaton->stays;
-    int64_t idle = automaton->idle, matched = automaton->matched;
-    int64_t state = automaton->entries[256];
+    const byte *at = next_place(in, end, automaton);
+    int64_t idle = automaton->idle, matched = automaton->matched, state;
 
-    while (in < end) {
+    if (!at || automaton->is_literal)
+        return at != NULL;
+    state = automaton->entries[at == in ? 256 : at[-1]];
+    while (at < end) {
         if (state == idle) {
-            while (in < end && stays[*in])
-                in++;
-            if (in == end)
+            while (at < end && stays[*at])
+                at++;
+            if (at == end)
                 break;
         }
-        state = cells[state + classes[*in++]];
+        state = cells[state + classes[*at++]];
         if (state >= matched)
             return 1;
         if (!state)
             return 0;
     }
     return cells[state + automaton->end] >= matched;
-}
-
-static int is_in(const byte *in, const byte *end, const struct automaton *automaton)
-{
-    return may_match(in, end, automaton) && (automaton->is_literal || has_match(in, end, automaton));
 }
 
 /* Set a byte of `mask` for each message: 1 if the pattern is anywhere in it. */
@@ -147,7 +151,8 @@ static void find_in_one(const byte *text, const byte *in, const byte *end, struc
 {
     const byte *at = in, *stop;
 
-    while (at <= end && (stop = find_end(in, at, end, matches->end))) {
+    while (at <= end && (at = next_place(at, end, matches->end)) &&
+           (stop = find_end(in, at, end, matches->end))) {
         const byte *begin = find_begin(in, at, stop, end, matches->begin);
 
         at = begin == stop ? stop + 1 : stop;
@@ -169,8 +174,7 @@ EXPORT void sidetail_find_all(const byte *text, const int64_t *begins, const int
     for (int64_t row = 0; row < count; row++) {
         const byte *in = text + begins[row], *end = text + ends[row];
 
-        if (may_match(in, end, matches->end))
-            find_in_one(text, in, end, matches);
+        find_in_one(text, in, end, matches);
     }
 }
 

@@ -106,6 +106,12 @@ def needed_text(tree: Node) -> bytes:
     return max(runs, key=len, default=b"")
 
 
+def first_text(tree: Node) -> bytes:
+    """Return a text that every match begins with; empty where none is known."""
+    parts = tree.parts if isinstance(tree, Parts) else [tree]
+    return next(_literals(part for part in parts if not isinstance(part, Look)))
+
+
 def is_literal(tree: Node) -> bool:
     """Return whether a pattern is nothing but its needed text."""
     parts = tree.parts if isinstance(tree, Parts) else [tree]

@@ -48,7 +48,7 @@ class AutomatonJob(ctypes.Structure):
         *members(TEXT, "stays"),
         *members(NUMBER, "idle", "matched", "end"),
         *members(TEXT, "needed"),
-        *members(NUMBER, "needed_length", "is_literal", "reads_all"),
+        *members(NUMBER, "needed_length", "begins_needed", "is_literal", "reads_all"),
     )
 
 
@@ -76,11 +76,17 @@ class RedactionJob(ctypes.Structure):
 class Automaton:
     """A pattern as automaton.c reads it."""
 
-    def __init__(self, table: "Table | None", needed: bytes) -> None:
-        """Keep a table and a text that every match needs; without a table it is the match."""
+    def __init__(
+        self, table: "Table | None", needed: bytes, *, begins_needed: bool = False
+    ) -> None:
+        """Keep a table and a text that every match needs, or begins with.
+
+        Without a table the text is the match.
+        """
         self._table = table
         self._job = AutomatonJob(needed=needed, needed_length=len(needed), is_literal=table is None)
         self._job.reads_all = not needed.isascii()
+        self._job.begins_needed = begins_needed
         if table is not None:
             self._job.cells = table.cells.buffer_info()[0]
             self._job.entries = table.entries.buffer_info()[0]

@@ -17,7 +17,7 @@ import re2
 
 from sidecar.native import library
 from sidecar.transform import in_c
-from sidecar.transform.automaton import Search, is_literal, make_table, needed_text
+from sidecar.transform.automaton import Search, first_text, is_literal, make_table, needed_text
 from sidecar.transform.graph import TooLargeError
 from sidecar.transform.lines import columns_of
 from sidecar.transform.records import Records
@@ -190,13 +190,15 @@ def _spans(match: _Match, text: bytes, end: int) -> Iterator[tuple[int, int]]:
 
 
 def _automaton(tree: Node, search: Search) -> in_c.Automaton | None:
-    needed = needed_text(tree)
-    if search is Search.ANYWHERE and needed and is_literal(tree):
-        return in_c.Automaton(None, needed)
+    if search is Search.ANYWHERE and is_literal(tree) and needed_text(tree):
+        return in_c.Automaton(None, needed_text(tree))
     try:
         table = make_table(tree, search)
     except TooLargeError:
         return None
+    first, needed = first_text(tree), needed_text(tree)
+    if len(first) > 1:
+        return in_c.Automaton(table, first, begins_needed=True)
     # A letter or a space alone is in most messages.
     is_common = len(needed) == 1 and (needed.isalnum() or needed == b" ")
     return in_c.Automaton(table, b"" if is_common else needed)

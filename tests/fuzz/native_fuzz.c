@@ -318,6 +318,7 @@ static struct automaton *make_automaton(void)
     automaton->end = classes;
     automaton->needed_length = any(2) ? 0 : 1 + (int64_t)any(3);
     automaton->is_literal = automaton->needed_length && !any(4);
+    automaton->begins_needed = (int64_t)any(2);
     automaton->reads_all = (int64_t)any(2);
     return automaton;
 }

@@ -9,7 +9,14 @@ import re2
 from runtime.patterns import MAX_PATTERN_BYTES
 from sidecar import native
 from sidecar.transform import automaton
-from sidecar.transform.automaton import Search, Table, is_literal, make_table, needed_text
+from sidecar.transform.automaton import (
+    Search,
+    Table,
+    first_text,
+    is_literal,
+    make_table,
+    needed_text,
+)
 from sidecar.transform.graph import TooLargeError
 from sidecar.transform.patterns import Pattern
 from sidecar.transform.regex import (
@@ -103,6 +110,24 @@ def test_the_longest_text_that_every_match_needs_is_known(regex: str, text: byte
     assert tree is not None
 
     assert needed_text(tree) == text
+
+
+@pytest.mark.parametrize(
+    ("regex", "text"),
+    [
+        (r"\border=\d+", b"order="),
+        ("^a(?:bc)d?e", b"abc"),
+        ("a|ab", b""),
+        ("a?b", b""),
+        ("(?i)error", b""),
+        ("", b""),
+    ],
+)
+def test_the_text_that_every_match_begins_with_is_known(regex: str, text: bytes):
+    tree = read_regex(regex)
+    assert tree is not None
+
+    assert first_text(tree) == text
 
 
 @pytest.mark.parametrize(
