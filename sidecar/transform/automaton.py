@@ -13,7 +13,14 @@ from itertools import chain
 from typing import Final, NamedTuple
 
 from sidecar.transform.graph import MATCH, ByteSet, Graph, Kind, TooLargeError
-from sidecar.transform.regex import Characters, Choice, Look, Node, Parts, Repeat
+from sidecar.transform.regex_tree import (
+    Characters,
+    Choice,
+    Look,
+    Node,
+    Parts,
+    Repeat,
+)
 
 MAX_CELLS: Final = 32 * 1024
 """Of a table, two bytes each. A state's row begins at a number that 16 bits can hold."""

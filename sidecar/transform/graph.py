@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import IntEnum, auto
 from typing import Final
 
-from sidecar.transform.regex import (
+from sidecar.transform.regex_tree import (
     MAX_CODE_POINT,
     Characters,
     Choice,

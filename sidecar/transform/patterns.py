@@ -16,12 +16,17 @@ from typing import Any, Final
 import re2
 
 from sidecar.native import library
-from sidecar.transform import in_c
+from sidecar.transform import automaton_in_c, in_c
 from sidecar.transform.automaton import Search, first_text, is_literal, make_table, needed_text
 from sidecar.transform.graph import TooLargeError
 from sidecar.transform.lines import columns_of
 from sidecar.transform.records import Records
-from sidecar.transform.regex import Look, Node, looks_in, read_regex
+from sidecar.transform.regex import read_regex
+from sidecar.transform.regex_tree import (
+    Look,
+    Node,
+    looks_in,
+)
 from sidecar.transform.tight import Tight, tighten
 
 _TEXT_ANCHORS: Final = ("\\A", "\\z", "\\C", "(?-", "-m")
@@ -61,12 +66,12 @@ class Pattern:
         return self._tree is None or any(look in _ENDS for look in looks_in(self._tree))
 
     @cached_property
-    def _finder(self) -> in_c.Automaton | None:
+    def _finder(self) -> automaton_in_c.Automaton | None:
         """What finds out whether there is a match."""
         return None if self._tree is None else _automaton(self._tree, Search.ANYWHERE)
 
     @cached_property
-    def _matchers(self) -> tuple[in_c.Automaton, in_c.Automaton] | None:
+    def _matchers(self) -> tuple[automaton_in_c.Automaton, automaton_in_c.Automaton] | None:
         """What finds where a match ends, and from there where it begins."""
         if self._tree is None or (end := _automaton(self._tree, Search.END)) is None:
             return None
@@ -88,9 +93,9 @@ class Pattern:
         if native is None or self._finder is None:
             return self._mask_by_re2(tighten(records))
         text, columns = records.text, columns_of(records)
-        mask = in_c.find(native, text, (columns.begins, columns.ends), self._finder)
-        if in_c.NOT_UTF8 in mask:
-            for row in [row for row, found in enumerate(mask) if found == in_c.NOT_UTF8]:
+        mask = automaton_in_c.find(native, text, (columns.begins, columns.ends), self._finder)
+        if automaton_in_c.NOT_UTF8 in mask:
+            for row in [row for row, found in enumerate(mask) if found == automaton_in_c.NOT_UTF8]:
                 message = text[columns.begins[row] : columns.ends[row]]
                 mask[row] = self.is_in(as_sent(message))
         return bytes(mask)
@@ -107,7 +112,7 @@ class Pattern:
         begins, ends = (
             in_c.keep(native, each, among, count) for each in (tight.begins, tight.ends)
         )
-        found = in_c.find(native, tight.text, (begins, ends), self._finder)
+        found = automaton_in_c.find(native, tight.text, (begins, ends), self._finder)
         if 1 not in found:
             return bytes(len(among))
         each_found = iter(found)
@@ -121,7 +126,9 @@ class Pattern:
         native = library()
         if native is None or self._finder is None or self.sees_ends:
             return bytes(b"\\" in message for message in tight.messages())
-        return in_c.find_escaped(native, tight.text, (tight.begins, tight.ends), self._finder)
+        return automaton_in_c.find_escaped(
+            native, tight.text, (tight.begins, tight.ends), self._finder
+        )
 
     def _mask_by_re2(self, tight: Tight) -> bytes:
         if not (self._goes_by_lines and tight.is_by_lines):
@@ -148,7 +155,9 @@ class Pattern:
         native = library()
         if native is None or self._matchers is None:
             return array("q", (place for span in self._spans_by_re2(tight) for place in span))
-        return in_c.find_all(native, tight.text, (tight.begins, tight.ends), *self._matchers)
+        return automaton_in_c.find_all(
+            native, tight.text, (tight.begins, tight.ends), *self._matchers
+        )
 
     def _spans_by_re2(self, tight: Tight) -> Iterator[tuple[int, int]]:
         if self._goes_by_lines and tight.is_by_lines:
@@ -189,19 +198,19 @@ def _spans(match: _Match, text: bytes, end: int) -> Iterator[tuple[int, int]]:
         place = max(stop, begin + 1)
 
 
-def _automaton(tree: Node, search: Search) -> in_c.Automaton | None:
+def _automaton(tree: Node, search: Search) -> automaton_in_c.Automaton | None:
     if search is Search.ANYWHERE and is_literal(tree) and needed_text(tree):
-        return in_c.Automaton(None, needed_text(tree))
+        return automaton_in_c.Automaton(None, needed_text(tree))
     try:
         table = make_table(tree, search)
     except TooLargeError:
         return None
     first, needed = first_text(tree), needed_text(tree)
     if len(first) > 1:
-        return in_c.Automaton(table, first, begins_needed=True)
+        return automaton_in_c.Automaton(table, first, begins_needed=True)
     # A letter or a space alone is in most messages.
     is_common = len(needed) == 1 and (needed.isalnum() or needed == b" ")
-    return in_c.Automaton(table, b"" if is_common else needed)
+    return automaton_in_c.Automaton(table, b"" if is_common else needed)
 
 
 def _compile(pattern: str, *, never_newline: bool = False) -> _Match:

@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from sidecar.native import Library, library
-from sidecar.transform import in_c
+from sidecar.transform import automaton_in_c, in_c
 from sidecar.transform.lines import columns_of
 from sidecar.transform.objects import SECRET_IN_STRUCTURE, STRING, ParseError, parse_object
 from sidecar.transform.parse import PARSERS, Said, parse_messages, with_said, with_said_at
@@ -140,7 +140,7 @@ def _redact_all(
             unsure = either(unsure, pattern.may_be_escaped(tight))
     for redaction in redactions(tight, patterns):
         before = redaction.before
-        crossing = in_c.find_crossing(
+        crossing = automaton_in_c.find_crossing(
             native,
             before.text,
             (before.begins, before.ends),

@@ -7,64 +7,25 @@ here means exactly what it means to RE2. Source: the RE2 syntax page.
 
 import re
 import string
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from enum import Enum, auto
+from collections.abc import Mapping
 from typing import Final
+
+from sidecar.transform.regex_tree import (
+    MAX_CODE_POINT,
+    Characters,
+    Choice,
+    Look,
+    Node,
+    Parts,
+    Ranges,
+    Repeat,
+    normal,
+    others,
+)
 
 MAX_DEPTH: Final = 40
 """Of groups in each other: what reads and builds the tree calls itself."""
-MAX_CODE_POINT: Final = 0x10FFFF
 
-Ranges = tuple[tuple[int, int], ...]
-"""Code points, (first, last), ascending, with others between them."""
-
-
-class Look(Enum):
-    """What a place must be, without a character of its own."""
-
-    TEXT_BEGIN = auto()
-    TEXT_END = auto()
-    LINE_BEGIN = auto()
-    LINE_END = auto()
-    WORD_EDGE = auto()
-    NO_WORD_EDGE = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class Characters:
-    """One character of a set."""
-
-    ranges: Ranges
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """One part after the other."""
-
-    parts: "tuple[Node, ...]"
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """One of several, the first that leads to a match."""
-
-    options: "tuple[Node, ...]"
-
-
-@dataclass(frozen=True, slots=True)
-class Repeat:
-    """A part several times."""
-
-    part: "Node"
-    least: int
-    most: int | None
-    """None: as often as there is more."""
-    is_lazy: bool
-    """As seldom as leads to a match, else as often."""
-
-
-Node = Characters | Parts | Choice | Repeat | Look
 
 _EVERY: Final[Ranges] = ((0, MAX_CODE_POINT),)
 _NOTHING: Final = Parts(())
@@ -83,38 +44,6 @@ _LOOKS: Final = {
 }
 _OTHER_CASES: Final = {"k": 0x212A, "s": 0x17F}
 """What else `(?i)` finds: the Kelvin sign, the long s."""
-
-
-def normal(ranges: Iterable[tuple[int, int]]) -> Ranges:
-    """Return ranges in order, joined where they touch."""
-    joined: list[tuple[int, int]] = []
-    for first, last in sorted(ranges):
-        if joined and first <= joined[-1][1] + 1:
-            joined[-1] = (joined[-1][0], max(joined[-1][1], last))
-        else:
-            joined.append((first, last))
-    return tuple(joined)
-
-
-def others(ranges: Ranges) -> Ranges:
-    """Return all code points but these."""
-    edges = [-1, *(edge for one in ranges for edge in one), MAX_CODE_POINT + 1]
-    gaps = zip(edges[::2], edges[1::2], strict=True)
-    return tuple((last + 1, first - 1) for last, first in gaps if last + 1 < first)
-
-
-def looks_in(tree: Node) -> Iterator[Look]:
-    """Yield all looks of a tree."""
-    match tree:
-        case Look():
-            yield tree
-        case Parts(parts=inner) | Choice(options=inner):
-            for each in inner:
-                yield from looks_in(each)
-        case Repeat():
-            yield from looks_in(tree.part)
-        case Characters():
-            pass
 
 
 def _of(characters: str) -> Ranges:

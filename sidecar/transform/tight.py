@@ -11,7 +11,7 @@ from itertools import accumulate
 from typing import Final
 
 from sidecar.native import library
-from sidecar.transform import in_c
+from sidecar.transform import automaton_in_c, in_c
 from sidecar.transform.lines import columns_of, count_lines
 from sidecar.transform.records import Records
 
@@ -86,7 +86,7 @@ def with_marks(tight: Tight, spans: "array[int]", mark: bytes) -> tuple[Tight, b
     """
     native = library()
     if native is not None:
-        written = in_c.redact(native, tight.text, (tight.begins, tight.ends), spans, mark)
+        written = automaton_in_c.redact(native, tight.text, (tight.begins, tight.ends), spans, mark)
         return Tight(*written[:3]), written[3]
     firsts, stops = spans[::2], spans[1::2]
     between = zip((0, *stops), (*firsts, len(tight.text)), strict=True)

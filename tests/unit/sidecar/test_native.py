@@ -9,7 +9,7 @@ import pytest
 from sidecar import build_encoder, native
 from sidecar.build_encoder import build
 from sidecar.encode_native import Job
-from sidecar.transform import in_c
+from sidecar.transform import automaton_in_c, in_c
 from tests.unit.sidecar.transform.blocks import block, decoded, transform
 
 
@@ -104,9 +104,9 @@ def test_the_structures_are_as_large_as_in_c(compiler: str, tmp_path: Path):
         "encode.c": {"job": Job},
         "lines.c": {"lines": in_c.LinesJob},
         "automaton.c": {
-            "automaton": in_c.AutomatonJob,
-            "matches": in_c.MatchesJob,
-            "redaction": in_c.RedactionJob,
+            "automaton": automaton_in_c.AutomatonJob,
+            "matches": automaton_in_c.MatchesJob,
+            "redaction": automaton_in_c.RedactionJob,
         },
         "objects.c": {"objects": in_c.ObjectsJob},
         "record_batch.c": {"records": kafka_records.RecordsJob},

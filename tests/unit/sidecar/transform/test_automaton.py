@@ -19,8 +19,8 @@ from sidecar.transform.automaton import (
 )
 from sidecar.transform.graph import TooLargeError
 from sidecar.transform.patterns import Pattern
-from sidecar.transform.regex import (
-    MAX_DEPTH,
+from sidecar.transform.regex import MAX_DEPTH, read_regex
+from sidecar.transform.regex_tree import (
     Characters,
     Choice,
     Look,
@@ -29,7 +29,6 @@ from sidecar.transform.regex import (
     looks_in,
     normal,
     others,
-    read_regex,
 )
 from sidecar.transform.tight import tight_of
 from tests.unit.sidecar.transform.blocks import records
