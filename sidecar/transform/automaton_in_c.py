@@ -4,7 +4,7 @@ import ctypes
 from typing import TYPE_CHECKING, Final
 
 from sidecar.native import NUMBER, POINTER, TEXT, Library, members
-from sidecar.transform.in_c import new_column, room
+from sidecar.transform.in_c import address_of, new_column
 
 if TYPE_CHECKING:
     from array import array
@@ -83,7 +83,7 @@ NOT_UTF8: Final = 2
 def find(library: Library, text: bytes, messages: Messages, automaton: Automaton) -> bytearray:
     """Return a byte for each message: 1 where the pattern is in it, 0 or NOT_UTF8."""
     mask = bytearray(len(messages[0]))
-    library.c.sidetail_find(text, *_columns(messages), automaton.address, room(mask))
+    library.c.sidetail_find(text, *_columns(messages), automaton.address, address_of(mask))
     return mask
 
 
@@ -120,10 +120,10 @@ def redact(
         span_count=span_count,
         mark=mark,
         mark_length=len(mark),
-        out=room(out),
+        out=address_of(out),
         begins=begins.buffer_info()[0],
         ends=ends.buffer_info()[0],
-        changed=room(changed),
+        changed=address_of(changed),
     )
     size = library.c.sidetail_redact(text, *_columns(messages), ctypes.byref(job))
     return bytes(memoryview(out)[:size]), begins, ends, bytes(changed)
@@ -140,7 +140,7 @@ def find_crossing(
     crossing = bytearray(len(messages[0]))
     find = library.c.sidetail_find_crossing_pairs if in_pairs else library.c.sidetail_find_crossing
     spans_at = spans.buffer_info()[0]
-    find(text, *_columns(messages), spans_at, len(spans) // 2, room(crossing))
+    find(text, *_columns(messages), spans_at, len(spans) // 2, address_of(crossing))
     return bytes(crossing)
 
 
@@ -151,7 +151,7 @@ def find_escaped(library: Library, text: bytes, messages: Messages, automaton: A
     """
     mask, scratch = bytearray(len(messages[0])), bytearray(len(text))
     library.c.sidetail_find_escaped(
-        text, *_columns(messages), automaton.address, room(scratch), room(mask)
+        text, *_columns(messages), automaton.address, address_of(scratch), address_of(mask)
     )
     return bytes(mask)
 

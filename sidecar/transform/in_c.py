@@ -175,7 +175,7 @@ def read_objects(
         length=len(text),
         count=count,
         spellings=spellings,
-        out=ctypes.addressof(ctypes.c_char.from_buffer(out)) if room else None,
+        out=address_of(out),
     )
     for name in ("begins", "ends", "seconds", "nanos", "marks", "parsed_begins", "parsed_ends"):
         setattr(job, name, getattr(read, name).buffer_info()[0])
@@ -185,7 +185,7 @@ def read_objects(
     return ReadObjects(read, bytes(memoryview(out)[: job.out_size]), job.unsure, job.found)
 
 
-def room(buffer: bytearray) -> int | None:
+def address_of(buffer: bytearray) -> int | None:
     """Return where a buffer's bytes lie; None for an empty one."""
     return ctypes.addressof(ctypes.c_char.from_buffer(buffer)) if buffer else None
 

@@ -365,17 +365,17 @@ def check_kept(pod, config, facts, changes, draw):
             assert parts(repaired)[place] == part
 
 
-some_changes = st.lists(st.sampled_from(CHANGES), max_size=3, unique=True)
+CHANGED_PODS = {
+    "pod": seeded_pods(),
+    "config": st.sampled_from(CONFIGS),
+    "facts": worlds,
+    "changes": st.lists(st.sampled_from(CHANGES), max_size=3, unique=True),
+    "data": st.data(),
+}
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
-@given(
-    pod=seeded_pods(),
-    config=st.sampled_from(CONFIGS),
-    facts=worlds,
-    changes=some_changes,
-    data=st.data(),
-)
+@given(**CHANGED_PODS)
 def test_what_was_decided_is_kept_when_others_have_changed_the_pod(
     pod, config, facts, changes, data
 ):
@@ -384,13 +384,7 @@ def test_what_was_decided_is_kept_when_others_have_changed_the_pod(
 
 @pytest.mark.soak
 @settings(max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck))
-@given(
-    pod=seeded_pods(),
-    config=st.sampled_from(CONFIGS),
-    facts=worlds,
-    changes=some_changes,
-    data=st.data(),
-)
+@given(**CHANGED_PODS)
 def test_what_was_decided_about_ten_thousand_pods_is_kept(pod, config, facts, changes, data):
     check_kept(pod, config, facts, changes, data.draw)
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sidecar import native
 from sidecar.transform.patterns import Pattern, as_sent, put_mark
 from sidecar.transform.tight import Tight, messages_of, tight_of, with_marks
-from tests.unit.sidecar.transform.blocks import records
+from tests.unit.sidecar.transform.blocks import re2_knows, records
 
 EXAMPLES = settings(
     max_examples=300, deadline=None, suppress_health_check=[HealthCheck.filter_too_much]
@@ -61,17 +61,7 @@ LINES = st.lists(st.one_of(*[PIECES] * 5, STRANGE, st.just(b"\r")), max_size=10)
 TEXTS = st.lists(LINES, min_size=1, max_size=6).map(lambda lines: b"\n".join(lines) + b"\n")
 
 
-def is_known(regex: str) -> bool:
-    options = re2.Options()
-    options.log_errors = False
-    try:
-        re2.compile(regex, options)
-    except re2.error:
-        return False
-    return True
-
-
-KNOWN = REGEXES.filter(is_known)
+KNOWN = REGEXES.filter(re2_knows)
 
 
 def spans_by_re2(pattern: Pattern, message: bytes) -> list[tuple[int, int]]:

@@ -5,21 +5,15 @@ import contextlib
 import json
 import ssl
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from certs.issue import Pair
+from tests.fakes.certificates import Authority
 from tests.kube import ApiServer, kube_binaries
 from tests.sidecar_process import eventually
 from tests.webhook_process import (
     CA,
-    OTHER_CA,
-    RANDOM,
     Webhook,
     client_context,
     new_leaf,
@@ -29,38 +23,15 @@ from tests.webhook_process import (
     running,
 )
 
+OPERATOR = Authority("the operator's CA")
+STRANGER = Authority("another CA")
 REQUEST = raw_post(json.dumps(review_of()).encode())
 
 
-def client_of(ca: Pair) -> Pair:
-    """Return a client's certificate and key, signed by `ca`."""
-    authority = x509.load_pem_x509_certificate(ca.certificate)
-    key = RANDOM.key()
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "api-server")]))
-        .issuer_name(authority.subject)
-        .serial_number(RANDOM.serial())
-        .public_key(key.public_key())
-        .not_valid_before(now - timedelta(minutes=5))
-        .not_valid_after(now + timedelta(hours=1))
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
-        .sign(serialization.load_pem_private_key(ca.key, None), hashes.SHA256())  # type: ignore[arg-type] # an EC key
-    )
-    return Pair(
-        certificate.public_bytes(serialization.Encoding.PEM),
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        ),
-    )
-
-
-def context_of(folder: Path, client: Pair | None) -> ssl.SSLContext:
+def context_of(folder: Path, authority: Authority | None) -> ssl.SSLContext:
     context = client_context()
-    if client is not None:
+    if authority is not None:
+        client = authority.issue("api-server", client=True)
         file = folder / "client.pem"
         file.write_bytes(client.certificate + client.key)
         context.load_cert_chain(file)
@@ -82,7 +53,7 @@ def answer_to(webhook: Webhook, context: ssl.SSLContext) -> bytes:
 @pytest.fixture
 def client_ca(tmp_path: Path) -> Path:
     file = tmp_path / "client-ca.pem"
-    file.write_bytes(OTHER_CA.certificate)
+    file.write_bytes(OPERATOR.certificate)
     return file
 
 
@@ -96,8 +67,8 @@ def test_t17_only_clients_with_a_certificate_of_the_ca_are_answered(
     webhook: Webhook, tmp_path: Path
 ) -> None:
     assert answer_to(webhook, context_of(tmp_path, None)) == b""
-    assert answer_to(webhook, context_of(tmp_path, client_of(CA))) == b""
-    assert answer_to(webhook, context_of(tmp_path, client_of(OTHER_CA))).startswith(b"HTTP/1.1 200")
+    assert answer_to(webhook, context_of(tmp_path, STRANGER)) == b""
+    assert answer_to(webhook, context_of(tmp_path, OPERATOR)).startswith(b"HTTP/1.1 200")
     assert webhook.probe("/readyz").status == 200
 
 
@@ -105,7 +76,7 @@ def test_t17_only_clients_with_a_certificate_of_the_ca_are_answered(
 def test_t17_a_remembered_session_opens_no_door(
     webhook: Webhook, tmp_path: Path, version: ssl.TLSVersion
 ) -> None:
-    known = context_of(tmp_path, client_of(OTHER_CA))
+    known = context_of(tmp_path, OPERATOR)
     known.maximum_version = version
     with webhook.connect(known) as connection:
         connection.sendall(REQUEST)
@@ -125,7 +96,7 @@ def test_t17_a_remembered_session_opens_no_door(
 def test_a_new_client_ca_and_a_new_pair_are_taken_and_a_bad_one_is_not(
     webhook: Webhook, client_ca: Path, tmp_path: Path
 ) -> None:
-    old, new = context_of(tmp_path, client_of(OTHER_CA)), context_of(tmp_path, client_of(CA))
+    old, new = context_of(tmp_path, OPERATOR), context_of(tmp_path, STRANGER)
     replace_file(client_ca, b"no certificate")
     eventually(
         lambda: webhook.said("the client CA cannot be used; the last good one stays in force"),
@@ -133,7 +104,7 @@ def test_a_new_client_ca_and_a_new_pair_are_taken_and_a_bad_one_is_not(
     )
     assert answer_to(webhook, old).startswith(b"HTTP/1.1 200")
 
-    replace_file(client_ca, CA.certificate)
+    replace_file(client_ca, STRANGER.certificate)
     eventually(lambda: webhook.said("the client CA was taken"), "the new CA is taken")
     assert answer_to(webhook, old) == b""
     assert answer_to(webhook, new).startswith(b"HTTP/1.1 200")
@@ -209,7 +180,7 @@ POD = {
 
 def _admission(folder: Path, port: int) -> Path:
     """Write the API server's admission configuration; return its path."""
-    client = client_of(OTHER_CA)
+    client = OPERATOR.issue("api-server", client=True)
     (folder / "client.crt").write_bytes(client.certificate)
     (folder / "client.key").write_bytes(client.key)
     user = {

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import re2
+
 from sidecar.block import Block, FileFacts
 from sidecar.encode import encode
 from sidecar.ndjson import ndjson_template
@@ -122,3 +124,14 @@ def in_blocks(
         yield made
         place = made.end
         window = next(sizes)
+
+
+def re2_knows(regex: str) -> bool:
+    """Return whether RE2 can express it."""
+    options = re2.Options()
+    options.log_errors = False
+    try:
+        re2.compile(regex, options)
+    except re2.error:
+        return False
+    return True

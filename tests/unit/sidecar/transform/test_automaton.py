@@ -31,7 +31,7 @@ from sidecar.transform.regex_tree import (
     others,
 )
 from sidecar.transform.tight import tight_of
-from tests.unit.sidecar.transform.blocks import records
+from tests.unit.sidecar.transform.blocks import re2_knows, records
 
 
 def table(regex: str, search: Search = Search.ANYWHERE) -> Table:
@@ -209,16 +209,6 @@ def test_a_hostile_pattern_still_finds_what_re2_finds(regex: str):
     assert list(pattern.mask(records(b"\n".join(texts) + b"\n"))) == list(map(pattern.is_in, texts))
     spans = pattern.spans(tight_of(texts))
     assert bool(spans) == any(pattern.redact_text(text, b"#") != text for text in texts)
-
-
-def re2_knows(regex: str) -> bool:
-    options = re2.Options()
-    options.log_errors = False
-    try:
-        re2.compile(regex, options)
-    except re2.error:
-        return False
-    return True
 
 
 @pytest.mark.skipif(native.library() is None, reason="no encoder library: make encoder")
